@@ -1,0 +1,38 @@
+import type { Caller, Peer, RequestFacts } from './plugin.ts'
+
+/** A caller nobody asked for a name. */
+export const ANONYMOUS: Caller = { kind: 'anonymous', name: 'anonymous', scopes: ['*'] }
+
+/** The runtime's half of a request: what only the server that accepted it can tell or do. */
+export interface Connection {
+  peer(): Peer
+  hold(): void
+  /** First value of a request header, lower-case name, without building a `Headers` object. */
+  header(name: string): string | undefined
+}
+
+/** One request on its way through the core. Plugins see it as {@link RequestFacts} in `c.env`. */
+export class Exchange implements RequestFacts {
+  readonly listener: string
+  readonly #connection: Connection
+  caller: Caller = ANONYMOUS
+  /** Pattern of the matched route, for metrics and request lines. */
+  route = ''
+
+  constructor(listener: string, connection: Connection) {
+    this.listener = listener
+    this.#connection = connection
+  }
+
+  peer(): Peer {
+    return this.#connection.peer()
+  }
+
+  hold(): void {
+    this.#connection.hold()
+  }
+
+  header(name: string): string | undefined {
+    return this.#connection.header(name)
+  }
+}

@@ -1,0 +1,129 @@
+import type { ConsolaInstance } from 'consola'
+import { ApiError, problem, toApiError } from './errors.ts'
+import type { Exchange } from './exchange.ts'
+import { requestPath } from './path.ts'
+import { type AnyPlugin, API_VERSION, type PluginInstance } from './plugin.ts'
+import { factsOf, type RouteFacts } from './route.ts'
+import { type RequestSchema, schemaOf } from './validate.ts'
+
+/** A plugin that was set up. */
+export interface LoadedPlugin {
+  readonly plugin: AnyPlugin
+  readonly instance: PluginInstance
+  readonly log: ConsolaInstance
+  /** Undefined while the plugin runs; else why its routes answer 503. */
+  unavailable: string | undefined
+}
+
+/** One route of one plugin, as data. */
+export interface RouteEntry {
+  readonly owner: LoadedPlugin
+  readonly method: string
+  readonly path: string
+  readonly facts: RouteFacts
+  readonly scope: string
+  readonly schemas: readonly RequestSchema[]
+}
+
+const NAME = /^[a-z][a-z0-9-]*$/
+
+/**
+ * Checks the shape of a plugin before anything of it runs.
+ *
+ * @throws {TypeError} Naming the plugin and the first thing wrong with it.
+ */
+export function assertPlugin(value: unknown, from: string): asserts value is AnyPlugin {
+  const fail = (what: string): never => {
+    throw new TypeError(`Cannot load the plugin from "${from}": ${what}`)
+  }
+  if (typeof value !== 'object' || value === null) return fail('it exports no plugin')
+  const plugin = value as Partial<AnyPlugin>
+  if (plugin.apiVersion !== API_VERSION) {
+    fail(`its apiVersion is ${String(plugin.apiVersion)}, this cvmd speaks ${API_VERSION}`)
+  }
+  if (typeof plugin.name !== 'string' || !NAME.test(plugin.name)) {
+    fail(`its name ${JSON.stringify(plugin.name)} does not match ${NAME.source}`)
+  }
+  if (typeof plugin.summary !== 'string') fail('it has no summary')
+  if (typeof plugin.setup !== 'function') fail('it has no setup function')
+  if (typeof plugin.config !== 'object' || plugin.config === null) fail('it has no config schema')
+}
+
+/**
+ * Readies a plugin's application for the core: paths are read the core's way and errors are
+ * rendered in the plugin's dialect. Works on a foreign copy of Hono.
+ */
+export function adopt(loaded: LoadedPlugin): void {
+  const app = loaded.instance.routes
+  Object.assign(app, { getPath: requestPath })
+  app.onError((thrown, c) => {
+    const error = toApiError(thrown)
+    if (error.status >= 500 && error.code === 'INTERNAL_ERROR') {
+      loaded.log.error(`${c.req.method} ${c.req.path} failed`, error.cause)
+    }
+    return loaded.plugin.renderError?.(error, c) ?? problem(error)
+  })
+}
+
+/** Lists a plugin's routes, leaving out bare middleware; handlers of one route become one entry. */
+export function routesOf(loaded: LoadedPlugin): RouteEntry[] {
+  const byKey = new Map<string, { method: string; path: string; handlers: unknown[] }>()
+  for (const { method, path, handler } of loaded.instance.routes.routes) {
+    // `use()` and `all()` both register ALL; a catch-all takes `c` alone, middleware also `next`.
+    if (method === 'ALL' && handler.length > 1) continue
+    const key = `${method} ${path}`
+    const known = byKey.get(key)
+    if (known) known.handlers.push(handler)
+    else byKey.set(key, { method, path, handlers: [handler] })
+  }
+  return [...byKey.values()].map(({ method, path, handlers }) => {
+    const facts = handlers.map(factsOf).find((found) => found !== undefined) ?? { summary: '' }
+    const verb = method === 'GET' ? 'read' : 'write'
+    return {
+      owner: loaded,
+      method,
+      path,
+      facts,
+      scope: facts.scope ?? `${loaded.plugin.name}:${verb}`,
+      schemas: handlers.map(schemaOf).filter((found) => found !== undefined),
+    }
+  })
+}
+
+/**
+ * Refuses two plugins that claim one route on one listener.
+ *
+ * @throws {Error} Naming both plugins and the route.
+ */
+export function assertDistinct(listener: string, routes: readonly RouteEntry[]): void {
+  const owners = new Map<string, string>()
+  for (const { method, path, owner } of routes) {
+    const shape = `${method} ${path.replace(/:[^/]+/g, ':')}`
+    const other = owners.get(shape)
+    if (other !== undefined && other !== owner.plugin.name) {
+      throw new Error(
+        `Cannot mount plugin "${owner.plugin.name}" on ${listener}: ` +
+          `plugin "${other}" already claims ${method} ${path}`,
+      )
+    }
+    owners.set(shape, owner.plugin.name)
+  }
+}
+
+/** Hands a request to the plugin that owns the route. */
+export function dispatch(
+  entry: RouteEntry,
+  request: Request,
+  exchange: Exchange,
+): Response | Promise<Response> {
+  const { owner } = entry
+  if (owner.unavailable !== undefined) {
+    throw new ApiError(
+      503,
+      'PLUGIN_NOT_RUNNING',
+      `Plugin "${owner.plugin.name}" is not running: ${owner.unavailable}`,
+      { headers: { 'retry-after': '5' } },
+    )
+  }
+  return owner.instance.routes.fetch(request, exchange)
+}

@@ -1,0 +1,50 @@
+import type { MiddlewareHandler } from 'hono'
+import type { ZodType } from 'zod'
+
+const FACTS = Symbol.for('cvmd.route.facts')
+
+/** One documented answer of a route. */
+export interface RouteAnswer {
+  readonly description: string
+  /** Media type; `application/json` when left out and a schema is given. */
+  readonly type?: string
+  readonly schema?: ZodType
+}
+
+/** What the core enforces and documents about one route. */
+export interface RouteFacts {
+  /** One line for the OpenAPI document. */
+  readonly summary: string
+  /**
+   * The scope an API key needs. `{name}` stands for the path parameter of that name.
+   * Default: `<plugin>:read` for GET, `<plugin>:write` for the rest.
+   */
+  readonly scope?: string
+  /**
+   * `stream`: the handler reads the body itself, without the core's size limit and deadline.
+   * Default `limited`: at most the listener's `max_body_bytes`.
+   */
+  readonly body?: 'limited' | 'stream'
+  /** The answer may take longer than the whole-request limit (streams, actions). */
+  readonly long?: boolean
+  /** A GET that changes something: refused when a browser sends it from another site. */
+  readonly sideEffect?: boolean
+  /** `false`: HEAD is not answered in GET's place but refused with 405. */
+  readonly head?: boolean
+  readonly answers?: Readonly<Record<number, RouteAnswer>>
+}
+
+/**
+ * Declares facts about the route it stands on: `app.get('/x', route({ summary: '…' }), handler)`.
+ * At run time it only passes on; the registry and `src/openapi.ts` read the facts back.
+ */
+export function route(facts: RouteFacts): MiddlewareHandler {
+  const middleware: MiddlewareHandler = (_c, next) => next()
+  return Object.assign(middleware, { [FACTS]: facts })
+}
+
+/** The facts a handler carries, if it is one made by {@link route}. */
+export function factsOf(handler: unknown): RouteFacts | undefined {
+  if (typeof handler !== 'function') return undefined
+  return (handler as { [FACTS]?: RouteFacts })[FACTS]
+}
