@@ -1,0 +1,238 @@
+import { createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto'
+import { readFile, rm, stat } from 'node:fs/promises'
+import { clearTimeout, setTimeout } from 'node:timers'
+import { writeFileAtomic } from '../atomic-file.ts'
+import { errnoOf, messageOf } from '../errors.ts'
+import type { Level } from '../events/sink.ts'
+import { createSelfSigned, type PemPair } from './self-signed.ts'
+
+/** A pair that was checked: the key belongs to the first certificate of the chain. */
+export interface TlsPair extends PemPair {
+  /** End of validity of the first certificate, Unix time in milliseconds. */
+  readonly expires: number
+  /** SHA-256 of the first certificate, 32 bytes as `AB:CD:…`, for pinning. */
+  readonly fingerprint: string
+}
+
+/** Where the pair is, and what to do without one. */
+export interface TlsFilesOptions {
+  readonly certPath: string
+  readonly keyPath: string
+  /** Make a self-signed pair when both files are missing. */
+  readonly createIfMissing: boolean
+  /** Names of a pair that is made, see {@link createSelfSigned}. */
+  readonly hosts: readonly string[]
+  /** Told about a bad replacement and about the coming end of validity. */
+  readonly report: (message: string, level: Level) => void
+  /** Unix time in milliseconds. */
+  readonly now?: () => number
+  /** Between two looks at the files, in milliseconds; default 5000. */
+  readonly pollMs?: number
+}
+
+const MAX_FILE_BYTES = 1024 * 1024
+const DAY_MS = 24 * 3600 * 1000
+const WARN_MS = 14 * DAY_MS
+
+/**
+ * The certificate and key of a listener, as two PEM files (system-api's `tls_*` keys). Replaced
+ * files, behind symlinks too, are taken over while running; a bad replacement leaves the pair in
+ * use and is reported.
+ */
+export class TlsFiles {
+  readonly #options: TlsFilesOptions
+  readonly #now: () => number
+  #pair: TlsPair | undefined
+  /** Identity of the files the pair in use was read from. */
+  #used = ''
+  /** Identity of the last bad files, and whether that was reported. */
+  #bad = { identity: '', reported: false }
+  #warnAfter = 0
+  #timer: ReturnType<typeof setTimeout> | undefined
+  #watching = false
+
+  constructor(options: TlsFilesOptions) {
+    this.#options = options
+    this.#now = options.now ?? Date.now
+  }
+
+  /**
+   * Reads the pair, making one where that is allowed. To be called once, before listening.
+   *
+   * @returns Whether it was made now.
+   * @throws {Error} When there is none, only one of the two, or they do not fit.
+   */
+  async load(): Promise<{ pair: TlsPair; created: boolean }> {
+    const { certPath, keyPath, createIfMissing } = this.#options
+    const present = [await exists(certPath), await exists(keyPath)]
+    if (present[0] !== present[1]) {
+      throw new Error(
+        'both TLS cert and key files are required, but only one exists: ' +
+          `"${present[0] ? certPath : keyPath}"`,
+      )
+    }
+    const created = !present[0]
+    if (created) {
+      if (!createIfMissing) {
+        throw new Error(
+          'TLS cert and key files do not exist, but config is set to not create them: ' +
+            `"${certPath}", "${keyPath}"`,
+        )
+      }
+      await this.#create()
+    }
+    return { pair: await this.#read(), created }
+  }
+
+  /** The pair in use; undefined before {@link load}. */
+  get pair(): TlsPair | undefined {
+    return this.#pair
+  }
+
+  /**
+   * Looks at the files now.
+   *
+   * @returns Whether another pair is in use since.
+   * @throws {Error} When the files are bad; the pair in use stays.
+   */
+  async reload(): Promise<boolean> {
+    const before = this.#pair
+    const pair = await this.#read()
+    return pair.cert !== before?.cert || pair.key !== before.key
+  }
+
+  /** Looks at the files every few seconds until {@link stop}, without keeping the process alive. */
+  watch(onChange: (pair: TlsPair) => void): void {
+    this.#watching = true
+    const again = () => {
+      if (!this.#watching) return
+      this.#timer = setTimeout(async () => {
+        await this.#poll(onChange)
+        again()
+      }, this.#options.pollMs ?? 5000)
+      this.#timer.unref()
+    }
+    again()
+  }
+
+  /** Ends {@link watch}; safe without it, and twice. */
+  stop(): void {
+    this.#watching = false
+    clearTimeout(this.#timer)
+  }
+
+  async #poll(onChange: (pair: TlsPair) => void): Promise<void> {
+    const identity = await this.#identity()
+    if (identity === this.#used) return this.#warn()
+    try {
+      if (!(await this.reload())) return
+    } catch (error) {
+      // Two files cannot be replaced at once, so a bad pair counts only when it stays.
+      const stays = identity === this.#bad.identity
+      if (stays && !this.#bad.reported) {
+        this.#options.report(`${messageOf(error)}; the old pair stays in use`, 'error')
+      }
+      this.#bad = { identity, reported: stays }
+      return
+    }
+    try {
+      onChange(this.#pair as TlsPair)
+    } catch (error) {
+      this.#options.report(`Cannot use the new TLS certificate: ${messageOf(error)}`, 'error')
+    }
+  }
+
+  async #read(): Promise<TlsPair> {
+    const { certPath, keyPath } = this.#options
+    // Taken before reading: a change in between is then seen at the next look.
+    const identity = await this.#identity()
+    const pair = checkPair(await readPem(certPath), await readPem(keyPath), certPath, keyPath)
+    if (pair.cert !== this.#pair?.cert) this.#warnAfter = 0
+    this.#pair = pair
+    this.#used = identity
+    this.#warn()
+    return pair
+  }
+
+  async #create(): Promise<void> {
+    const { certPath, keyPath, hosts } = this.#options
+    const { cert, key } = createSelfSigned(hosts, this.#now())
+    await writeFileAtomic(certPath, cert, 0o600)
+    try {
+      await writeFileAtomic(keyPath, key, 0o600)
+    } catch (error) {
+      // A certificate alone would stop every later start.
+      await rm(certPath, { force: true })
+      throw error
+    }
+  }
+
+  async #identity(): Promise<string> {
+    const { certPath, keyPath } = this.#options
+    return `${await identityOf(certPath)} ${await identityOf(keyPath)}`
+  }
+
+  #warn(): void {
+    const left = (this.#pair?.expires ?? 0) - this.#now()
+    if (left > WARN_MS || this.#now() < this.#warnAfter) return
+    this.#warnAfter = this.#now() + DAY_MS
+    const { certPath } = this.#options
+    const when =
+      left <= 0 ? 'has expired' : `expires in ${Math.ceil(left / DAY_MS)} days, replace it`
+    this.#options.report(`TLS certificate "${certPath}" ${when}`, left <= 0 ? 'error' : 'warn')
+  }
+}
+
+/**
+ * Parses a pair and checks that they belong together.
+ *
+ * @throws {Error} Naming the file at fault, never quoting the key.
+ */
+function checkPair(cert: string, key: string, certPath: string, keyPath: string): TlsPair {
+  let certificate: X509Certificate
+  let publicKey: Buffer
+  try {
+    certificate = new X509Certificate(cert)
+  } catch {
+    throw new Error(`Cannot use TLS certificate "${certPath}": it is not a PEM certificate`)
+  }
+  try {
+    publicKey = createPublicKey(createPrivateKey(key)).export({ type: 'spki', format: 'der' })
+  } catch {
+    throw new Error(`Cannot use TLS key "${keyPath}": it is not an unencrypted PEM private key`)
+  }
+  if (!certificate.publicKey.export({ type: 'spki', format: 'der' }).equals(publicKey)) {
+    throw new Error(
+      `Cannot use TLS key "${keyPath}": it does not belong to the certificate "${certPath}"`,
+    )
+  }
+  const expires = Date.parse(certificate.validTo)
+  return { cert, key, expires, fingerprint: certificate.fingerprint256 }
+}
+
+async function readPem(path: string): Promise<string> {
+  const found = await stat(path)
+  if (!found.isFile() || found.size > MAX_FILE_BYTES) {
+    throw new Error(`Cannot read "${path}": it is not a file of at most ${MAX_FILE_BYTES} bytes`)
+  }
+  return readFile(path, 'utf8')
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await stat(path)
+    return true
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return false
+    throw error
+  }
+}
+
+async function identityOf(path: string): Promise<string> {
+  try {
+    const { ino, size, mtimeMs, ctimeMs } = await stat(path)
+    return `${ino}:${size}:${mtimeMs}:${ctimeMs}`
+  } catch (error) {
+    return errnoOf(error) ?? 'unknown'
+  }
+}
