@@ -17,6 +17,8 @@ export interface PipelineOptions {
   readonly maxBodyBytes: number
   /** Answers of routes that are not declared `long`, in milliseconds. */
   readonly requestTimeoutMs: number
+  /** `false`: HEAD is refused everywhere, as system-api does. Default true. */
+  readonly answersHead?: boolean
   /** Renders errors that belong to no plugin; default problem+json. */
   readonly renderError?: (error: ApiError) => Response
   /** Called once per finished request. */
@@ -48,7 +50,7 @@ export function buildPipeline(
   app.use(observe(options))
   app.use(admit(options, render, ownAuth(routes)))
   for (const entry of routes) app.on(entry.method, entry.path, handlerOf(entry, options))
-  const methods = methodTable(routes)
+  const methods = methodTable(routes, options.answersHead ?? true)
   app.notFound((c) => {
     const allow = methods(c.req.path)
     if (allow.length === 0) {
@@ -105,7 +107,7 @@ function handlerOf(entry: RouteEntry, options: PipelineOptions): MiddlewareHandl
     const exchange = c.env
     exchange.route = path
     try {
-      if (facts.head === false && c.req.method === 'HEAD') {
+      if (c.req.method === 'HEAD' && (facts.head === false || options.answersHead === false)) {
         throw methodNotAllowed('HEAD', path, [method])
       }
       if (facts.sideEffect) assertSameSite(exchange, 'POST', options.hosts)
@@ -141,11 +143,14 @@ function ownAuth(routes: readonly RouteEntry[]): (method: string, path: string) 
   return (method, path) => table.match(method === 'HEAD' ? 'GET' : method, path)[0].length > 0
 }
 
-function methodTable(routes: readonly RouteEntry[]): (path: string) => string[] {
+function methodTable(
+  routes: readonly RouteEntry[],
+  answersHead: boolean,
+): (path: string) => string[] {
   const table = new TrieRouter<string>()
   for (const { method, path, facts } of routes) {
     table.add(method, path, method)
-    if (method === 'GET' && facts.head !== false) table.add('HEAD', path, 'HEAD')
+    if (method === 'GET' && answersHead && facts.head !== false) table.add('HEAD', path, 'HEAD')
   }
   return (path) => STANDARD.filter((method) => table.match(method, path)[0].length > 0)
 }

@@ -90,10 +90,24 @@ export function routesOf(loaded: LoadedPlugin): RouteEntry[] {
   })
 }
 
+/** Two plugins claim one route on one listener. */
+export class RouteConflict extends Error {
+  override readonly name = 'RouteConflict'
+  /** The plugin that came second. */
+  readonly plugin: string
+
+  constructor(listener: string, route: string, plugin: string, owner: string) {
+    super(
+      `Cannot mount plugin "${plugin}" on ${listener}: plugin "${owner}" already claims ${route}`,
+    )
+    this.plugin = plugin
+  }
+}
+
 /**
  * Refuses two plugins that claim one route on one listener.
  *
- * @throws {Error} Naming both plugins and the route.
+ * @throws {RouteConflict}
  */
 export function assertDistinct(listener: string, routes: readonly RouteEntry[]): void {
   const owners = new Map<string, string>()
@@ -101,10 +115,7 @@ export function assertDistinct(listener: string, routes: readonly RouteEntry[]):
     const shape = `${method} ${path.replace(/:[^/]+/g, ':')}`
     const other = owners.get(shape)
     if (other !== undefined && other !== owner.plugin.name) {
-      throw new Error(
-        `Cannot mount plugin "${owner.plugin.name}" on ${listener}: ` +
-          `plugin "${other}" already claims ${method} ${path}`,
-      )
+      throw new RouteConflict(listener, `${method} ${path}`, owner.plugin.name, other)
     }
     owners.set(shape, owner.plugin.name)
   }

@@ -1,0 +1,2 @@
+import { defineCommand } from 'citty'
+export const events = defineCommand({ meta: { name: 'events', description: '' } })

@@ -1,0 +1,114 @@
+import { type CommandDef, defineCommand, renderUsage, runCommand } from 'citty'
+import { ConfigError } from '../config/toml.ts'
+import { messageOf } from '../errors.ts'
+import { EXIT, ListenError } from '../listen.ts'
+import { VERSION } from '../version.ts'
+
+/** A command that failed in a way its own output explained, with the exit status to use. */
+export class CommandFailed extends Error {
+  override readonly name = 'CommandFailed'
+  readonly exitCode: number
+
+  constructor(message: string, exitCode = 1) {
+    super(message)
+    this.exitCode = exitCode
+  }
+}
+
+/** Any command; each has arguments of its own. */
+// biome-ignore lint/suspicious/noExplicitAny: citty's CommandDef is invariant in its arguments
+type Command = CommandDef<any>
+
+/** Every subcommand; loaded when used, so that the daemon starts without the tools' code. */
+const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
+  serve: async () => (await import('./serve.ts')).serve,
+  check: async () => (await import('./check.ts')).check,
+  doctor: async () => (await import('./doctor.ts')).doctor,
+  plugins: async () => (await import('./plugins.ts')).plugins,
+  schema: async () => (await import('./schema.ts')).schema,
+  permissions: async () => (await import('./permissions.ts')).permissions,
+  events: async () => (await import('./events.ts')).events,
+  key: async () => (await import('./key.ts')).key,
+  reload: async () => (await import('./reload.ts')).reload,
+  plugin: async () => (await import('./plugin.ts')).plugin,
+  version: async () => (await import('./version.ts')).version,
+}
+
+const root = defineCommand({
+  meta: {
+    name: 'cvmd',
+    version: VERSION,
+    description: 'The daemon between a confidential VM and the people and programs around it',
+  },
+  subCommands: COMMANDS,
+})
+
+/**
+ * Runs the command line and sets the exit status. Without a subcommand it serves, so that
+ * `cvmd --config FILE` works as system-api's command line does.
+ */
+export async function main(argv: readonly string[]): Promise<void> {
+  try {
+    await run(argv.map(longFlag))
+  } catch (error) {
+    process.stderr.write(`cvmd: ${messageOf(error)}\n`)
+    process.exitCode = exitCodeOf(error)
+    // A listener or timer may still be there after a failed start.
+    process.exit()
+  }
+}
+
+async function run(argv: readonly string[]): Promise<void> {
+  const [first] = argv
+  if (first === '--help' || first === '-h' || first === 'help') return print(root)
+  if (first === '--version' || first === '-v') {
+    process.stdout.write(`cvmd ${VERSION}\n`)
+    return
+  }
+  const named = first !== undefined && Object.hasOwn(COMMANDS, first)
+  if (!named && first !== undefined && !first.startsWith('-')) {
+    throw new CommandFailed(`there is no command "${first}", see cvmd --help`)
+  }
+  const name = named ? first : 'serve'
+  const rest = named ? argv.slice(1) : [...argv]
+  let command = await (COMMANDS[name] as () => Promise<Command>)()
+  let parent: Command = root
+  const sub = (command.subCommands as Record<string, Command> | undefined)?.[rest[0] ?? '']
+  if (sub) {
+    parent = command
+    command = sub
+    rest.shift()
+  }
+  if (rest.includes('--help') || rest.includes('-h')) return print(command, parent)
+  if (command.run === undefined) return print(command, parent)
+  refuseUnknownFlags(command, rest)
+  await runCommand(command, { rawArgs: rest })
+}
+
+/** Go's flag package takes one dash for long flags; so do we. */
+function longFlag(arg: string): string {
+  return /^-[a-z][a-z-]/.test(arg) ? `-${arg}` : arg
+}
+
+function refuseUnknownFlags(command: Command, args: readonly string[]): void {
+  const known = new Set(Object.keys((command.args as Record<string, unknown> | undefined) ?? {}))
+  const aliases = Object.values((command.args ?? {}) as Record<string, { alias?: string }>)
+  for (const { alias } of aliases) if (alias) known.add(alias)
+  for (const arg of args) {
+    if (!/^--?[a-z]/i.test(arg)) continue
+    const name = arg.replace(/^--?/, '').replace(/=.*$/, '')
+    if (!known.has(name) && !known.has(name.replace(/^no-/, ''))) {
+      throw new CommandFailed(`there is no flag "${arg}", see --help`)
+    }
+  }
+}
+
+async function print(command: Command, parent?: Command): Promise<void> {
+  process.stdout.write(`${await renderUsage(command, parent)}\n`)
+}
+
+function exitCodeOf(error: unknown): number {
+  if (error instanceof ConfigError) return EXIT.config
+  if (error instanceof ListenError || error instanceof CommandFailed) return error.exitCode
+  return EXIT.failed
+}

@@ -1,0 +1,2 @@
+import { defineCommand } from 'citty'
+export const permissions = defineCommand({ meta: { name: 'permissions', description: '' } })

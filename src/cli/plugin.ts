@@ -1,0 +1,2 @@
+import { defineCommand } from 'citty'
+export const plugin = defineCommand({ meta: { name: 'plugin', description: '' } })

@@ -1,0 +1,78 @@
+import { defineCommand } from 'citty'
+import type { TomlTable } from '../config/toml.ts'
+import { Daemon } from '../daemon.ts'
+import type { PrepareOptions } from '../prepare.ts'
+import { startWatchdog } from '../systemd.ts'
+import { configArgs, prepareOptions } from './common.ts'
+
+/** `cvmd serve`: runs the daemon until a signal ends it. */
+export const serve = defineCommand({
+  meta: { name: 'serve', description: 'Run the daemon (the default command)' },
+  args: {
+    ...configArgs,
+    'listen-addr': {
+      type: 'string',
+      description: 'Address of the first TCP listener, over the configuration',
+      valueHint: 'HOST:PORT',
+    },
+    'pipe-file': {
+      type: 'string',
+      description: 'Path of the event FIFO, over the configuration; empty switches it off',
+      valueHint: 'FILE',
+    },
+  },
+  async run({ args }) {
+    const daemon = await Daemon.boot(amended(prepareOptions(args), args))
+    const ended = untilSignal(daemon)
+    const watchdog = startWatchdog(async () => true)
+    await ended
+    watchdog()
+    await daemon.stop()
+    // A child of an action or a stuck device call must not keep the process.
+    process.exit(0)
+  },
+})
+
+/** Resolves at SIGINT or SIGTERM; SIGHUP reloads. */
+function untilSignal(daemon: Daemon): Promise<void> {
+  process.on('SIGHUP', () => {
+    // The outcome, good or bad, is in the log and the event log.
+    daemon.reload().catch(() => undefined)
+  })
+  return new Promise((resolve) => {
+    process.once('SIGINT', () => resolve())
+    process.once('SIGTERM', () => resolve())
+  })
+}
+
+/** system-api's two flags; there they had no effect, here they do what their help says. */
+function amended(
+  options: PrepareOptions,
+  flags: { readonly 'listen-addr'?: string; readonly 'pipe-file'?: string },
+): PrepareOptions {
+  const address = flags['listen-addr']
+  const fifo = flags['pipe-file']
+  if (address === undefined && fifo === undefined) return options
+  return {
+    ...options,
+    amend: (source) => {
+      const table = structuredClone(source.table)
+      if (address !== undefined) setAddress(table, address)
+      if (fifo !== undefined) setFifo(table, fifo)
+      return { ...source, table }
+    },
+  }
+}
+
+function setAddress(table: TomlTable, address: string): void {
+  const listen = Array.isArray(table.listen) ? (table.listen as TomlTable[]) : []
+  const tcp = listen.find((entry) => 'address' in entry)
+  if (tcp) tcp.address = address
+  else table.listen = [{ address }, ...listen]
+}
+
+function setFifo(table: TomlTable, path: string): void {
+  const plugins = (table.plugins ?? {}) as TomlTable
+  const { fifo: _, ...eventlog } = (plugins.eventlog ?? {}) as TomlTable
+  table.plugins = { ...plugins, eventlog: path === '' ? eventlog : { ...eventlog, fifo: path } }
+}

@@ -1,0 +1,270 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import * as v from 'valibot'
+import type { Machine } from '../device/probe.ts'
+import { messageOf } from '../errors.ts'
+import type { AnyPlugin } from '../plugin.ts'
+import { parseAddress } from './address.ts'
+import { applyEnv } from './env.ts'
+import { defaultPaths, type Paths } from './paths.ts'
+import { CoreConfig, Enabled, type ListenConfig } from './schema.ts'
+import { isSystemApi, translateSystemApi } from './system-api.ts'
+import { ConfigError, type ConfigIssue, locate, parseToml, type TomlTable } from './toml.ts'
+
+/** A configuration file as read, before anything is checked. */
+export interface ConfigSource {
+  /** Path, or `(defaults)` when there is no file. */
+  readonly file: string
+  readonly text: string
+  /** In native form, with environment overrides. */
+  readonly table: TomlTable
+  readonly issues: readonly ConfigIssue[]
+  readonly warnings: readonly string[]
+  /** Whether the file was written for system-api. */
+  readonly systemApi: boolean
+}
+
+/** What became of one plugin. */
+export interface PluginDecision {
+  readonly plugin: AnyPlugin
+  readonly state: 'enabled' | 'disabled' | 'unavailable'
+  /** Why it is not enabled; empty when it is. */
+  readonly reason: string
+  /** Checked configuration; undefined only when the file had issues. */
+  readonly config: unknown
+}
+
+/** A listener with everything decided. */
+export interface ListenerConfig extends ListenConfig {
+  /** `127.0.0.1:3535` or `unix:/run/cvmd/cvmd.sock`. */
+  readonly name: string
+  /** Names of enabled plugins to mount, in order. */
+  readonly mounted: readonly string[]
+}
+
+/** A configuration that was found good as a whole. */
+export interface Resolved {
+  readonly source: ConfigSource
+  readonly core: CoreConfig
+  readonly paths: Paths
+  readonly listeners: readonly ListenerConfig[]
+  readonly plugins: readonly PluginDecision[]
+  readonly warnings: readonly string[]
+}
+
+/**
+ * Reads a configuration file, translating one of system-api, and lays the environment over it.
+ *
+ * @param file Absent: built-in defaults.
+ * @throws {ConfigError} When it cannot be read or is no TOML.
+ */
+export function readConfig(
+  file: string | undefined,
+  env: Readonly<Record<string, string | undefined>>,
+): ConfigSource {
+  if (file === undefined) {
+    const table = applyEnv({}, env)
+    const none = { text: '', issues: [], warnings: [], systemApi: false }
+    return { file: '(defaults)', table, ...none }
+  }
+  let text: string
+  try {
+    text = readFileSync(file, 'utf8')
+  } catch (error) {
+    const message = `cannot be read: ${messageOf(error)}`
+    throw new ConfigError(file, [{ path: '', message, owner: 'cvmd' }])
+  }
+  const parsed = parseToml(text, file)
+  if (!isSystemApi(parsed)) {
+    const table = applyEnv(parsed, env)
+    return { file, text, table, issues: [], warnings: [], systemApi: false }
+  }
+  const { table, issues, warnings } = translateSystemApi(parsed, env)
+  return { file, text, table: applyEnv(table, env), issues, warnings, systemApi: true }
+}
+
+/** The core's part alone, as far as it is needed to find external plugins. */
+export function externalsOf(source: ConfigSource): CoreConfig['external'] {
+  const result = v.safeParse(CoreConfig.entries.external, source.table.external)
+  return result.success ? result.output : []
+}
+
+/**
+ * Checks everything and decides what runs: the same code serves the boot, `cvmd check` and reload.
+ *
+ * @throws {ConfigError} Naming every problem at once.
+ */
+export function resolveConfig(
+  source: ConfigSource,
+  plugins: readonly AnyPlugin[],
+  machine: Machine,
+): Resolved {
+  const issues: ConfigIssue[] = [...source.issues]
+  const warnings: string[] = [...source.warnings]
+  const report = (path: readonly (string | number)[], message: string, owner: string) =>
+    issues.push({ path: path.join('.'), message, owner, ...locate(source.text, path) })
+
+  const parsed = v.safeParse(CoreConfig, source.table)
+  if (!parsed.success) {
+    for (const issue of parsed.issues) report(pathOf(issue), describe(issue), 'cvmd')
+  }
+  const tables = isRecord(source.table.plugins) ? source.table.plugins : {}
+  const known = new Set(plugins.map(({ name }) => name))
+  for (const name of Object.keys(tables)) {
+    if (known.has(name)) continue
+    const list = [...known].join(', ')
+    report(['plugins', name], `no plugin of this name; there are ${list}`, 'cvmd')
+  }
+  const decisions = plugins.map((plugin) => decide(plugin, tables[plugin.name], machine, report))
+  if (!parsed.success) throw new ConfigError(source.file, issues)
+
+  const paths = defaultPaths(parsed.output)
+  const listeners = resolveListeners(parsed.output, source, paths, decisions, report, warnings)
+  if (issues.length > 0) throw new ConfigError(source.file, issues)
+  return { source, core: parsed.output, paths, listeners, plugins: decisions, warnings }
+}
+
+type Report = (path: readonly (string | number)[], message: string, owner: string) => void
+
+function decide(
+  plugin: AnyPlugin,
+  given: unknown,
+  machine: Machine,
+  report: Report,
+): PluginDecision {
+  const { enabled: wanted, ...table } = isRecord(given) ? given : {}
+  const enabled = v.safeParse(Enabled, wanted)
+  if (!enabled.success) {
+    report(['plugins', plugin.name, 'enabled'], 'expected true, false or "auto"', plugin.name)
+  }
+  const config = v.safeParse(plugin.config, table)
+  if (!config.success) {
+    for (const issue of config.issues) {
+      report(['plugins', plugin.name, ...pathOf(issue)], describe(issue), plugin.name)
+    }
+  }
+  const base = { plugin, config: config.success ? config.output : undefined }
+  if (enabled.output === false) {
+    return { ...base, state: 'disabled', reason: 'enabled = false in the configuration' }
+  }
+  if (plugin.requires !== undefined && !machine.has(plugin.requires)) {
+    const reason = machine.explain(plugin.requires)
+    if (enabled.output === true) {
+      report(['plugins', plugin.name, 'enabled'], `cannot be enabled: ${reason}`, plugin.name)
+    }
+    return { ...base, state: 'unavailable', reason }
+  }
+  return { ...base, state: 'enabled', reason: '' }
+}
+
+function resolveListeners(
+  core: CoreConfig,
+  source: ConfigSource,
+  paths: Paths,
+  decisions: readonly PluginDecision[],
+  report: Report,
+  warnings: string[],
+): ListenerConfig[] {
+  const enabled = decisions.filter(({ state }) => state === 'enabled')
+  const listeners = (core.listen ?? []).map((listen, index) =>
+    resolveListener(listen, index, core, decisions, report),
+  )
+  if (core.listen === undefined) {
+    listeners.push(defaultListener({ address: '127.0.0.1:3535' }, core, enabled, 'network'))
+  }
+  // The operator's Unix socket is how the command line reaches the daemon, whatever the file says
+  // about TCP; a native file that lists its own listeners decides alone.
+  if (core.listen === undefined || source.systemApi) {
+    const unix = join(paths.runDir, 'cvmd.sock')
+    listeners.push(defaultListener({ unix }, core, enabled, 'network'))
+  }
+  const names = new Set<string>()
+  for (const [index, { name }] of listeners.entries()) {
+    if (names.has(name)) report(['listen', index], `"${name}" is listed twice`, 'cvmd')
+    names.add(name)
+  }
+  for (const { plugin } of enabled) {
+    if (listeners.some(({ mounted }) => mounted.includes(plugin.name))) continue
+    warnings.push(`plugin "${plugin.name}" is enabled, but no listener serves it`)
+  }
+  return listeners
+}
+
+function resolveListener(
+  listen: ListenConfig,
+  index: number,
+  core: CoreConfig,
+  decisions: readonly PluginDecision[],
+  report: Report,
+): ListenerConfig {
+  const tcp = listen.address !== undefined
+  const name = tcp ? (listen.address as string) : `unix:${listen.unix}`
+  const at = (key: string) => ['listen', index, key]
+  if (listen.auth.includes('basic') && core.auth.password_file === undefined) {
+    report(at('auth'), '"basic" needs auth.password_file', 'cvmd')
+  }
+  for (const plugin of listen.plugins ?? []) {
+    const decision = decisions.find((d) => d.plugin.name === plugin)
+    if (!decision) report(at('plugins'), `no plugin "${plugin}"`, 'cvmd')
+    else if (tcp && decision.plugin.exposure !== 'network') {
+      report(at('plugins'), `"${plugin}" may only be served on a Unix socket`, plugin)
+    }
+  }
+  if (tcp) checkAddress(listen, at, report)
+  if (listen.auth.includes('none') && listen.auth.length > 1) {
+    report(at('auth'), '"none" makes the other ways pointless: remove one or the other', 'cvmd')
+  }
+  const mounted = decisions
+    .filter(({ state }) => state === 'enabled')
+    .filter(({ plugin }) => listen.plugins?.includes(plugin.name) ?? true)
+    .filter(({ plugin }) => !tcp || plugin.exposure === 'network')
+    .map(({ plugin }) => plugin.name)
+  return { ...listen, name, mounted }
+}
+
+function checkAddress(
+  listen: ListenConfig,
+  at: (key: string) => (string | number)[],
+  report: Report,
+): void {
+  const address = parseAddress(listen.address as string)
+  if (address === undefined) {
+    const example = 'expected host:port such as "127.0.0.1:3535" or "[::1]:3535"'
+    report(at('address'), example, 'cvmd')
+  } else if (!address.loopback && listen.auth.includes('none') && !listen.allow_anonymous) {
+    const remedy = 'set auth, or allow_anonymous = true if everyone may use it'
+    report(at('auth'), `"${listen.address}" can be reached by others: ${remedy}`, 'cvmd')
+  }
+}
+
+function defaultListener(
+  where: { readonly address: string } | { readonly unix: string },
+  core: CoreConfig,
+  enabled: readonly PluginDecision[],
+  exposure: 'network' | 'local',
+): ListenerConfig {
+  const listen = v.parse(CoreConfig.entries.listen.wrapped.item, where)
+  const name = 'unix' in where ? `unix:${where.unix}` : where.address
+  const mounted = enabled
+    .filter(({ plugin }) => (plugin.exposure ?? 'local') === exposure)
+    .map(({ plugin }) => plugin.name)
+  // A password that was configured for the daemon guards the default TCP port too.
+  const auth = core.auth.password_file && 'address' in where ? (['basic'] as const) : listen.auth
+  return { ...listen, auth: [...auth], name, mounted }
+}
+
+function pathOf(issue: v.BaseIssue<unknown>): (string | number)[] {
+  return (issue.path ?? []).map(({ key }) => key as string | number)
+}
+
+function describe(issue: v.BaseIssue<unknown>): string {
+  if (issue.type === 'strict_object' && issue.expected === 'never') return 'unknown key'
+  if (issue.expected !== null && issue.message.startsWith('Invalid')) {
+    return `expected ${issue.expected}, found ${issue.received}`
+  }
+  return issue.message
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}

@@ -1,0 +1,174 @@
+import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { connect } from 'node:net'
+import { dirname } from 'node:path'
+import { parseAddress, type TcpAddress } from './config/address.ts'
+import type { ListenerConfig } from './config/resolve.ts'
+import { errnoOf, messageOf } from './errors.ts'
+import {
+  type Handler,
+  type HttpLimits,
+  type HttpListener,
+  serveHttp,
+  type TlsPair,
+} from './runtime.ts'
+
+/** Exit statuses of sysexits.h that an init system can tell apart. */
+export const EXIT = { config: 78, alreadyRunning: 75, failed: 1 } as const
+
+/** A listener cannot be opened; the process ends with {@link ListenError.exitCode}. */
+export class ListenError extends Error {
+  override readonly name = 'ListenError'
+  readonly exitCode: number
+
+  constructor(message: string, exitCode: number, options?: ErrorOptions) {
+    super(message, options)
+    this.exitCode = exitCode
+  }
+}
+
+/** An open listener whose handler and certificate can be exchanged while it runs. */
+export interface Listener {
+  readonly name: string
+  readonly config: ListenerConfig
+  /** The TCP port in use, 0 on a Unix socket. */
+  readonly port: number
+  /** What answers requests from now on. */
+  handle: Handler
+  replaceTls(pair: TlsPair): void
+  close(deadlineMs: number): Promise<void>
+}
+
+/**
+ * Opens one listener.
+ *
+ * @throws {ListenError} Naming the address and what is in the way.
+ */
+export async function openListener(
+  config: ListenerConfig,
+  tls: TlsPair | undefined,
+  handler: Handler,
+): Promise<Listener> {
+  const limits: HttpLimits = {
+    maxHeadBytes: config.max_head_bytes,
+    headTimeoutMs: config.head_timeout_ms,
+    idleTimeoutMs: config.idle_timeout_ms,
+    maxConnections: config.max_connections,
+    maxConnectionsPerPeer: config.max_connections_per_peer,
+  }
+  const state = { handle: handler }
+  const answer: Handler = (request, exchange) => state.handle(request, exchange)
+  const pair = tls ? { tls } : {}
+  const http =
+    config.unix === undefined
+      ? await openTcp(config, { ...tcp(config), ...pair }, limits, answer)
+      : await openUnix(config, config.unix, pair, limits, answer)
+  return {
+    name: config.name,
+    config,
+    port: http.port,
+    get handle() {
+      return state.handle
+    },
+    set handle(next: Handler) {
+      state.handle = next
+    },
+    replaceTls: (next) => http.replaceTls(next),
+    close: (deadlineMs) => http.close(deadlineMs),
+  }
+}
+
+function tcp(config: ListenerConfig): TcpAddress {
+  return parseAddress(config.address ?? '') as TcpAddress
+}
+
+async function openTcp(
+  config: ListenerConfig,
+  endpoint: { readonly host: string; readonly port: number; readonly tls?: TlsPair },
+  limits: HttpLimits,
+  answer: Handler,
+): Promise<HttpListener> {
+  try {
+    return await serveHttp(config.name, endpoint, limits, answer)
+  } catch (cause) {
+    const why = errnoOf(cause) === 'EADDRINUSE' ? 'the port is in use' : messageOf(cause)
+    throw new ListenError(`Cannot listen on ${config.name}: ${why}`, EXIT.failed, { cause })
+  }
+}
+
+async function openUnix(
+  config: ListenerConfig,
+  path: string,
+  tls: { readonly tls?: TlsPair },
+  limits: HttpLimits,
+  answer: Handler,
+): Promise<HttpListener> {
+  const fail = (why: string, code: number = EXIT.failed, cause?: unknown): never => {
+    throw new ListenError(`Cannot listen on ${config.name}: ${why}`, code, { cause })
+  }
+  const folder = dirname(path)
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o755 })
+    const { mode } = statSync(folder)
+    // In a folder others may write without the sticky bit, they could put their socket in place.
+    if ((mode & 0o022) !== 0 && (mode & 0o1000) === 0) {
+      fail(`others may write in ${folder}: chmod go-w ${folder}`)
+    }
+    await removeStale(path, fail)
+  } catch (error) {
+    if (error instanceof ListenError) throw error
+    fail(messageOf(error), EXIT.failed, error)
+  }
+  const gid = config.group === undefined ? undefined : groupId(config.group)
+  if (Number.isNaN(gid)) fail(`there is no group "${config.group}"`)
+  try {
+    // The socket must never be open to more than its owner, not even before chmod. Binding happens
+    // within the call, so the narrow umask does not leak into other work.
+    const umask = process.umask(0o177)
+    let opening: Promise<HttpListener>
+    try {
+      opening = serveHttp(config.name, { unix: path, ...tls }, limits, answer)
+    } finally {
+      process.umask(umask)
+    }
+    const server = await opening
+    if (gid !== undefined) chownSync(path, -1, gid)
+    chmodSync(path, config.mode)
+    return server
+  } catch (error) {
+    return fail(messageOf(error), EXIT.failed, error)
+  }
+}
+
+/** Removes a socket nobody answers on; a live one, or anything that is no socket, stays. */
+async function removeStale(
+  path: string,
+  fail: (why: string, code?: number) => never,
+): Promise<void> {
+  const found = lstatSync(path, { throwIfNoEntry: false })
+  if (found === undefined) return
+  if (!found.isSocket()) fail('a file that is no socket is in the way')
+  if (await answers(path)) fail('another cvmd is running there', EXIT.alreadyRunning)
+  rmSync(path, { force: true })
+}
+
+/** Whether somebody accepts connections on a Unix socket. */
+export function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path)
+    const settle = (alive: boolean) => {
+      socket.destroy()
+      resolve(alive)
+    }
+    socket.once('connect', () => settle(true))
+    socket.once('error', () => settle(false))
+    socket.setTimeout(1000, () => settle(true))
+  })
+}
+
+function groupId(name: string): number {
+  if (/^\d+$/.test(name)) return Number(name)
+  const line = readFileSync('/etc/group', 'utf8')
+    .split('\n')
+    .find((entry) => entry.startsWith(`${name}:`))
+  return line === undefined ? Number.NaN : Number(line.split(':')[2])
+}

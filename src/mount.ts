@@ -1,0 +1,99 @@
+import type { ConsolaInstance } from 'consola'
+import type { Audit } from './auth/audit.ts'
+import { createGuard, type Guard, OPEN } from './auth/guard.ts'
+import type { KeyStore } from './auth/keys.ts'
+import type { PasswordStore } from './auth/password.ts'
+import type { Throttle } from './auth/throttle.ts'
+import { systemApiError } from './compat/system-api.ts'
+import { parseAddress } from './config/address.ts'
+import type { ListenerConfig } from './config/resolve.ts'
+import type { Metrics } from './metrics.ts'
+import { buildPipeline, type PipelineOptions } from './pipeline.ts'
+import { assertDistinct, type LoadedPlugin, type RouteEntry, routesOf } from './registry.ts'
+import type { Handler } from './runtime.ts'
+
+/** What listeners share. */
+export interface MountParts {
+  readonly metrics: Metrics
+  readonly log: ConsolaInstance
+  readonly audit: Audit
+  readonly throttle: Throttle
+  readonly keys: KeyStore
+  readonly passwords: PasswordStore | undefined
+  readonly realm: string
+  /** Whether to log a line per request. */
+  readonly requestLines: boolean
+}
+
+/** A listener's routes and what answers them. */
+export interface Mounted {
+  readonly routes: readonly RouteEntry[]
+  readonly handle: Handler
+}
+
+/**
+ * Puts plugins on one listener.
+ *
+ * @throws {Error} When two of them claim one route.
+ */
+export function mount(
+  config: ListenerConfig,
+  plugins: readonly LoadedPlugin[],
+  parts: MountParts,
+): Mounted {
+  const routes = plugins.flatMap(routesOf)
+  assertDistinct(config.name, routes)
+  const hosts = allowedHosts(config)
+  const systemApi = config.dialect === 'system-api'
+  const options: PipelineOptions = {
+    guard: guardOf(config, parts),
+    ...(hosts && { hosts }),
+    maxBodyBytes: config.max_body_bytes,
+    requestTimeoutMs: config.request_timeout_ms,
+    answersHead: !systemApi,
+    ...(systemApi && { renderError: systemApiError }),
+    observe: observer(parts),
+    refused: (exchange, method, path, why) => parts.audit.refused(exchange, method, path, why),
+    failed: (cause) => parts.log.error('Request failed', cause),
+  }
+  const app = buildPipeline(routes, options)
+  return { routes, handle: (request, exchange) => app.fetch(request, exchange) }
+}
+
+function guardOf(config: ListenerConfig, parts: MountParts): Guard {
+  const methods = config.auth.filter((method) => method !== 'none')
+  if (methods.length === 0) return OPEN
+  return createGuard({
+    methods,
+    passwords: parts.passwords,
+    keys: parts.keys,
+    throttle: parts.throttle,
+    realm: parts.realm,
+    openUntilSet: config.open_until_password,
+  })
+}
+
+/** On a loopback port only these names are served, so that no rebound name reaches it. */
+function allowedHosts(config: ListenerConfig): ReadonlySet<string> | undefined {
+  const address = config.address === undefined ? undefined : parseAddress(config.address)
+  if (!address?.loopback) return undefined
+  return new Set(['localhost', '127.0.0.1', '[::1]', address.host, ...config.hosts])
+}
+
+function observer(parts: MountParts): NonNullable<PipelineOptions['observe']> {
+  const { metrics, log, requestLines } = parts
+  return (exchange, method, status, ms) => {
+    metrics.request(method, exchange.route, status, ms / 1000)
+    if (!requestLines) return
+    const peer = exchange.peer()
+    log.info(`${method} ${exchange.route || '(no route)'} ${status}`, {
+      method,
+      route: exchange.route,
+      status,
+      ms: Math.round(ms * 1000) / 1000,
+      listener: exchange.listener,
+      caller: exchange.caller.name,
+      peer: peer.port === 0 ? peer.address : `${peer.address}:${peer.port}`,
+    })
+  }
+}

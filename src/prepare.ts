@@ -1,0 +1,49 @@
+import {
+  type ConfigSource,
+  externalsOf,
+  type Resolved,
+  readConfig,
+  resolveConfig,
+} from './config/resolve.ts'
+import { type Machine, probe } from './device/probe.ts'
+import { type ExternalResult, loadExternals } from './external.ts'
+import type { AnyPlugin } from './plugin.ts'
+
+/** What a configuration is prepared from. */
+export interface PrepareOptions {
+  /** Configuration file; undefined means built-in defaults. */
+  readonly file: string | undefined
+  /** Folder that stands for `/` when the machine is probed. */
+  readonly root: string
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly builtins: readonly AnyPlugin[]
+  /** Changes the source before it is checked; how command-line flags take effect. */
+  readonly amend?: (source: ConfigSource) => ConfigSource
+}
+
+/** A checked configuration and everything it was checked against. */
+export interface Prepared {
+  readonly resolved: Resolved
+  readonly machine: Machine
+  readonly externals: readonly ExternalResult[]
+}
+
+/**
+ * Reads and checks a configuration without starting anything. The boot, `cvmd check` and reload
+ * all go through here, so that none of them accepts what another refuses.
+ *
+ * @throws {ConfigError} Naming every problem.
+ */
+export async function prepare(options: PrepareOptions): Promise<Prepared> {
+  const read = readConfig(options.file, options.env)
+  const source = options.amend?.(read) ?? read
+  const names = options.builtins.map(({ name }) => name)
+  const externals = await loadExternals(externalsOf(source), names)
+  const loaded = externals.flatMap((result) => ('plugin' in result ? [result.plugin] : []))
+  const plugins = [...options.builtins, ...loaded]
+  const machine = await probe(
+    options.root,
+    plugins.map(({ requires }) => requires),
+  )
+  return { resolved: resolveConfig(source, plugins, machine), machine, externals }
+}
