@@ -99,7 +99,8 @@ export function parseKeys(text: string, path: string): KeyRecord[] {
   if (result.success) return result.output.keys
   const [issue] = result.issues
   const where = v.getDotPath(issue) ?? 'the document'
-  throw new KeyFileError(path, `${where} is not ${issue.expected ?? 'as it must be'}`)
+  const wrong = issue.expected === 'never' ? 'unknown' : `not ${issue.expected ?? 'as it must be'}`
+  throw new KeyFileError(path, `${where} is ${wrong}`)
 }
 
 /** The file for these keys. */
