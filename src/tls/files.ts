@@ -146,7 +146,9 @@ export class TlsFiles {
     const { certPath, keyPath } = this.#options
     // Taken before reading: a change in between is then seen at the next look.
     const identity = await this.#identity()
-    const pair = checkPair(await readPem(certPath), await readPem(keyPath), certPath, keyPath)
+    const cert = pemBlocks(await readPem(certPath), CERTIFICATE)
+    const key = pemBlocks(await readPem(keyPath), PRIVATE_KEY)
+    const pair = checkPair(cert, key, certPath, keyPath)
     if (pair.cert !== this.#pair?.cert) this.#warnAfter = 0
     this.#pair = pair
     this.#used = identity
@@ -208,6 +210,14 @@ function checkPair(cert: string, key: string, certPath: string, keyPath: string)
   }
   const expires = Date.parse(certificate.validTo)
   return { cert, key, expires, fingerprint: certificate.fingerprint256 }
+}
+
+const CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g
+const PRIVATE_KEY = /-----BEGIN ([A-Z]+ )?PRIVATE KEY-----[^-]+-----END ([A-Z]+ )?PRIVATE KEY-----/g
+
+/** The blocks of one kind: not all runtimes skip what else a PEM file may hold, or text. */
+function pemBlocks(text: string, kind: RegExp): string {
+  return (text.match(kind) ?? []).map((block) => `${block}\n`).join('')
 }
 
 async function readPem(path: string): Promise<string> {
