@@ -109,6 +109,7 @@ export class Daemon {
       const address = listener.port === 0 ? listener.name : withPort(listener)
       this.#log.info(`Listening on ${address}`)
     }
+    this.#log.info(`Serving ${generation.plugins.length} plugins`)
     this.#events.append(`ready with ${generation.plugins.map((p) => p.plugin.name).join(', ')}`)
     notifySystemd(['READY=1', `STATUS=Serving on ${this.#open.length} listeners`])
   }

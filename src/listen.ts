@@ -121,21 +121,33 @@ async function openUnix(
   const gid = config.group === undefined ? undefined : groupId(config.group)
   if (Number.isNaN(gid)) fail(`there is no group "${config.group}"`)
   try {
-    // The socket must never be open to more than its owner, not even before chmod. Binding happens
-    // within the call, so the narrow umask does not leak into other work.
-    const umask = process.umask(0o177)
-    let opening: Promise<HttpListener>
-    try {
-      opening = serveHttp(config.name, { unix: path, ...tls }, limits, answer)
-    } finally {
-      process.umask(umask)
-    }
-    const server = await opening
+    const server = await underNarrowUmask(() =>
+      serveHttp(config.name, { unix: path, ...tls }, limits, answer),
+    )
     if (gid !== undefined) chownSync(path, -1, gid)
     chmodSync(path, config.mode)
     return server
   } catch (error) {
     return fail(messageOf(error), EXIT.failed, error)
+  }
+}
+
+/**
+ * Binds with a umask that leaves the socket to its owner, so that it is never open to more, not
+ * even before chmod. Binding happens within the call, so the umask does not leak into other work.
+ */
+function underNarrowUmask(bind: () => Promise<HttpListener>): Promise<HttpListener> {
+  let before: number
+  try {
+    before = process.umask(0o177)
+  } catch {
+    // Deno grants the umask only with all of --allow-sys; there chmod follows right after.
+    return bind()
+  }
+  try {
+    return bind()
+  } finally {
+    process.umask(before)
   }
 }
 

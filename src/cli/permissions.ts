@@ -1,2 +1,35 @@
 import { defineCommand } from 'citty'
-export const permissions = defineCommand({ meta: { name: 'permissions', description: '' } })
+import { denoFlags, permissionsOf, systemdUnit } from '../permissions.ts'
+import { prepare } from '../prepare.ts'
+import { configArgs, jsonArg, out, outJson, prepareOptions } from './common.ts'
+
+/** `cvmd permissions`: what this configuration touches, as a list, Deno flags or a systemd unit. */
+export const permissions = defineCommand({
+  meta: { name: 'permissions', description: 'Print what this configuration lets cvmd touch' },
+  args: {
+    ...configArgs,
+    deno: { type: 'boolean', description: 'As flags for deno run', default: false },
+    systemd: { type: 'boolean', description: 'As a systemd unit', default: false },
+    exec: {
+      type: 'string',
+      description: 'Path of cvmd for the unit',
+      default: '/usr/bin/cvmd',
+      valueHint: 'PATH',
+    },
+    ...jsonArg,
+  },
+  async run({ args }) {
+    const prepared = await prepare(prepareOptions(args))
+    const list = permissionsOf(prepared)
+    if (args.systemd) {
+      const config = args.config === undefined ? '' : ` --config ${args.config}`
+      process.stdout.write(systemdUnit(list, `${args.exec} serve${config}`))
+    } else if (args.deno) out(denoFlags(list).join(' '))
+    else if (args.json) outJson(list)
+    else {
+      for (const [kind, values] of Object.entries(list)) {
+        for (const value of values) out(`${kind.padEnd(6)} ${value}`)
+      }
+    }
+  },
+})

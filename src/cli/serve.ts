@@ -48,7 +48,7 @@ function untilSignal(daemon: Daemon): Promise<void> {
 /** system-api's two flags; there they had no effect, here they do what their help says. */
 function amended(
   options: PrepareOptions,
-  flags: { readonly 'listen-addr'?: string; readonly 'pipe-file'?: string },
+  flags: { readonly 'listen-addr'?: string | undefined; readonly 'pipe-file'?: string | undefined },
 ): PrepareOptions {
   const address = flags['listen-addr']
   const fifo = flags['pipe-file']
