@@ -65,7 +65,7 @@ export async function replay(dir: string, keep: number): Promise<Replay> {
     const path = join(dir, name)
     const data = await readFile(path)
     const end = reader.segment(name, data, i === names.length - 1)
-    if (reader.broken !== undefined) return moveAside(dir, names, reader)
+    if (reader.broken !== undefined) return moveAside(dir, names, reader.next, reader.broken)
     torn = data.length - end
     if (torn > 0) await (end === 0 ? rm(path) : truncate(path, end))
     if (end === 0) continue
@@ -75,19 +75,25 @@ export async function replay(dir: string, keep: number): Promise<Replay> {
   return { records: reader.records(), next: reader.next, head: reader.head, segments, size, torn }
 }
 
-/** Moves all segments into a folder of their own; nothing is deleted. */
+/**
+ * Moves all segments into a folder of their own; nothing is deleted.
+ *
+ * @param next Where numbering goes on.
+ * @throws {Error} The system error.
+ */
 export async function moveAside(
   dir: string,
   names: readonly string[],
-  reader: { readonly next: number; readonly broken?: string | undefined },
+  next: number,
+  reason: string,
 ): Promise<Replay> {
   const stamp = new Date().toISOString().replaceAll(':', '-')
   const movedTo = join(dir, `broken-${stamp}`)
   await mkdir(movedTo, { mode: 0o700 })
   for (const name of names) await rename(join(dir, name), join(movedTo, name))
   await syncDirectory(dir)
-  const broken = { reason: reader.broken ?? 'it is not the journal of this run', movedTo }
-  return { records: [], next: reader.next, head: GENESIS, segments: [], size: 0, torn: 0, broken }
+  const broken = { reason, movedTo }
+  return { records: [], next, head: GENESIS, segments: [], size: 0, torn: 0, broken }
 }
 
 /** Follows the chain through the segments. */

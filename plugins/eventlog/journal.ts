@@ -67,6 +67,7 @@ export class Journal {
   #queue: Entry[] = []
   #queuedBytes = 0
   #durable = 0
+  #resumedAt = 1
   #waiters: Waiter[] = []
   #running: Promise<void> | undefined
   #failure: Error | undefined
@@ -81,6 +82,11 @@ export class Journal {
 
   constructor(options: JournalOptions) {
     this.#options = options
+  }
+
+  /** Sequence number of the first event that was not in the journal when it was opened. */
+  get resumedAt(): number {
+    return this.#resumedAt
   }
 
   /** Events that never reached the disk. */
@@ -106,13 +112,14 @@ export class Journal {
     if (!log.settle(found) && (from > log.next || log.hash(from - 1) !== found.head)) {
       // The log was readable before, with numbers of its own: this journal is another run's.
       const names = found.segments.map((path) => basename(path))
-      if (names.length > 0) found = await moveAside(dir, names, found)
+      if (names.length > 0) found = await moveAside(dir, names, from, 'it is of another run')
       from = log.first === 1 ? 1 : Math.min(log.first + 1, log.next)
     }
     this.#head = from === 1 ? GENESIS : (log.hash(from - 1) ?? log.head)
     this.#segments = [...found.segments]
     this.#size = found.size
     this.#durable = from - 1
+    this.#resumedAt = from
     this.#log = log
     for (const event of log.after(from - 1)) this.#add(event, log.hash(event.seq) as string)
     log.tap((event, hash) => this.#add(event, hash))

@@ -71,7 +71,10 @@ export class LineFramer {
   #whole(bytes: Uint8Array): void {
     const text = UTF8.decode(bytes)
     // As many characters as bytes and none replaced: ASCII, so positions are the same in both.
-    if (text.length !== bytes.length || text.includes('\uFFFD')) return this.#wholeBytes(bytes)
+    if (text.length !== bytes.length || text.includes('\uFFFD')) {
+      this.#wholeBytes(bytes)
+      return
+    }
     for (let from = 0; from < text.length; ) {
       const end = text.indexOf('\n', from)
       if (end - from > this.#maxBytes) this.#line(bytes.subarray(from, end))

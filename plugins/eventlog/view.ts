@@ -66,7 +66,8 @@ class RenderedEvents {
     const used = this.#buffer.subarray(from, this.#end)
     this.#buffer = new Uint8Array(2 * (used.length + bytes) + 4096)
     this.#buffer.set(used)
-    for (let i = 0; i < this.#starts.length; i++) this.#starts[i] = (this.#starts[i] as number) - from
+    for (let i = 0; i < this.#starts.length; i++)
+      this.#starts[i] = (this.#starts[i] as number) - from
     this.#end = used.length
   }
 
