@@ -18,6 +18,7 @@ import fc from 'fast-check'
 import { KeyFileError, MAX_KEYS, parseKeys, readKeyFile } from '../src/auth/key-file.ts'
 import { createToken } from '../src/auth/key-token.ts'
 import { KeyStore } from '../src/auth/keys.ts'
+import { withLockFile } from '../src/auth/lock-file.ts'
 
 const START = Date.parse('2030-01-01T00:00:00Z')
 
@@ -183,6 +184,7 @@ test('a bad file is named with the place, and never quoted', () => {
     [fileOf({ ...key, sha256: token }), /keys\.0\.sha256 is not /],
     [fileOf({ ...key, scopes: [token] }), /keys\.0\.scopes\.0 is not /],
     [fileOf({ ...key, created: token }), /keys\.0\.created is not /],
+    [fileOf({ ...key, expires: '2030-13-01T00:00:00Z' }), /keys\.0\.expires is not /],
     [fileOf({ ...key, extra: token }), /keys\.0\.extra is unknown$/],
     [fileOf(key, key), /keys is not as it must be$/],
     [fileOf(key, { ...record('a') }), /keys is not as it must be$/],
@@ -278,6 +280,19 @@ test('a lock of a crashed process is taken over, a live one is waited for', () =
     setTimeout(() => rmSync(lock), 100)
     await store.add({ name: 'b', scopes: ['*'] })
     assert.equal(store.list().length, 2)
+  }))
+
+test('whose lock was taken over changes nothing and leaves the new one alone', () =>
+  inFolder(async (path) => {
+    let reached = false
+    const lost = withLockFile(path, async (assertHeld) => {
+      writeFileSync(path, 'of another process')
+      await assertHeld()
+      reached = true
+    })
+    await assert.rejects(lost, /Lost the lock/)
+    assert.equal(reached, false)
+    assert.equal(readFileSync(path, 'utf8'), 'of another process')
   }))
 
 /** What this runtime needs to run a TypeScript import from outside the checkout. */

@@ -11,7 +11,11 @@ export const MAX_KEYS = 1000
 export const MAX_SCOPES = 64
 const MAX_SCOPE_LENGTH = 200
 
-const Timestamp = v.pipe(v.string(), v.isoTimestamp())
+const Timestamp = v.pipe(
+  v.string(),
+  v.isoTimestamp(),
+  v.check((text) => !Number.isNaN(Date.parse(text))),
+)
 
 /** What a name must look like; an id is none, so that `remove` takes either. */
 export const KeyName = v.pipe(
@@ -27,7 +31,7 @@ export const KeyScopes = v.pipe(
   v.maxLength(MAX_SCOPES),
 )
 
-const Record = v.strictObject({
+const StoredKey = v.strictObject({
   id: v.pipe(v.string(), v.regex(KEY_ID)),
   name: KeyName,
   sha256: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/)),
@@ -39,7 +43,7 @@ const Record = v.strictObject({
 const Document = v.strictObject({
   version: v.literal(1),
   keys: v.pipe(
-    v.array(Record),
+    v.array(StoredKey),
     v.maxLength(MAX_KEYS),
     v.check((keys) => distinct(keys.map(({ id }) => id)), 'ids must differ'),
     v.check((keys) => distinct(keys.map(({ name }) => name)), 'names must differ'),
@@ -47,7 +51,7 @@ const Document = v.strictObject({
 })
 
 /** One key as the file holds it; times are RFC 3339. */
-export type KeyRecord = v.InferOutput<typeof Record>
+export type KeyRecord = v.InferOutput<typeof StoredKey>
 
 /** `keys.json` cannot be read or does not hold keys. Says where, never what. */
 export class KeyFileError extends Error {

@@ -13,11 +13,10 @@ import {
   readKeyFile,
   renderKeys,
 } from './key-file.ts'
-import { createToken, parseBearer, tokenDigest, tokenId } from './key-token.ts'
+import { createToken, tokenDigest, tokenId } from './key-token.ts'
 import { withLockFile } from './lock-file.ts'
 
 export { KeyFileError } from './key-file.ts'
-export { parseBearer }
 
 /** How often a store in use looks whether its file changed. */
 const CHECK_MS = 1000
@@ -157,7 +156,7 @@ export class KeyStore {
    * @throws {RangeError} When there is no such key.
    * @throws {Error} As {@link add}.
    */
-  async remove(which: string): Promise<ApiKey> {
+  remove(which: string): Promise<ApiKey> {
     return this.#update((records) => {
       const removed = records.find(({ id, name }) => id === which || name === which)
       if (removed === undefined) {

@@ -33,6 +33,7 @@ export interface TlsFilesOptions {
 const MAX_FILE_BYTES = 1024 * 1024
 const DAY_MS = 24 * 3600 * 1000
 const WARN_MS = 14 * DAY_MS
+const SETTLED_MS = 2000
 
 /**
  * The certificate and key of a listener, as two PEM files (system-api's `tls_*` keys). Replaced
@@ -122,7 +123,7 @@ export class TlsFiles {
   }
 
   async #poll(onChange: (pair: TlsPair) => void): Promise<void> {
-    const identity = await this.#identity()
+    const { identity } = await this.#look()
     if (identity === this.#used) return this.#warn()
     try {
       if (!(await this.reload())) return
@@ -145,13 +146,14 @@ export class TlsFiles {
   async #read(): Promise<TlsPair> {
     const { certPath, keyPath } = this.#options
     // Taken before reading: a change in between is then seen at the next look.
-    const identity = await this.#identity()
+    const { identity, writtenAt } = await this.#look()
     const cert = pemBlocks(await readPem(certPath), CERTIFICATE)
     const key = pemBlocks(await readPem(keyPath), PRIVATE_KEY)
     const pair = checkPair(cert, key, certPath, keyPath)
     if (pair.cert !== this.#pair?.cert) this.#warnAfter = 0
     this.#pair = pair
-    this.#used = identity
+    // File times are coarse: one just written may change again and look the same, so read it again.
+    this.#used = writtenAt + SETTLED_MS < this.#now() ? identity : ''
     this.#warn()
     return pair
   }
@@ -169,9 +171,12 @@ export class TlsFiles {
     }
   }
 
-  async #identity(): Promise<string> {
-    const { certPath, keyPath } = this.#options
-    return `${await identityOf(certPath)} ${await identityOf(keyPath)}`
+  async #look(): Promise<Look> {
+    const [cert, key] = [await lookAt(this.#options.certPath), await lookAt(this.#options.keyPath)]
+    return {
+      identity: `${cert.identity} ${key.identity}`,
+      writtenAt: Math.max(cert.writtenAt, key.writtenAt),
+    }
   }
 
   #warn(): void {
@@ -238,11 +243,17 @@ async function exists(path: string): Promise<boolean> {
   }
 }
 
-async function identityOf(path: string): Promise<string> {
+/** What tells a file from its successor, and when it was last written (Unix milliseconds). */
+interface Look {
+  readonly identity: string
+  readonly writtenAt: number
+}
+
+async function lookAt(path: string): Promise<Look> {
   try {
     const { ino, size, mtimeMs, ctimeMs } = await stat(path)
-    return `${ino}:${size}:${mtimeMs}:${ctimeMs}`
+    return { identity: `${ino}:${size}:${mtimeMs}:${ctimeMs}`, writtenAt: mtimeMs }
   } catch (error) {
-    return errnoOf(error) ?? 'unknown'
+    return { identity: errnoOf(error) ?? 'unknown', writtenAt: 0 }
   }
 }
