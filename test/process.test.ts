@@ -115,7 +115,7 @@ describe('runProcess', () => {
   })
 
   it('ends the group at the deadline', async () => {
-    const running = run('sleep 60 & echo $!; wait', { timeoutMs: 300 })
+    const running = run('sleep 60 & echo $!; wait', { timeoutMs: 800 })
     const child = await printed(running)
     const { signal, timedOut } = await running.done
     assert.deepEqual([signal, timedOut], ['SIGTERM', true])
@@ -124,7 +124,7 @@ describe('runProcess', () => {
 
   it('kills a group that ignores TERM', async () => {
     const running = run("trap '' TERM; sh -c 'echo $$; while :; do sleep 1; done' & wait", {
-      timeoutMs: 300,
+      timeoutMs: 800,
       graceMs: 200,
     })
     const child = await printed(running)
@@ -135,7 +135,7 @@ describe('runProcess', () => {
 
   it('kills a child that ignores TERM although the leader obeyed it', async () => {
     const running = run('sh -c \'trap "" TERM; echo $$; while :; do sleep 1; done\' & wait', {
-      timeoutMs: 300,
+      timeoutMs: 800,
       graceMs: 300,
     })
     const child = await printed(running)

@@ -110,6 +110,7 @@ class Running implements RunningProcess {
     // Once it is over the number may belong to somebody else.
     if (this.#over || this.#ending || this.#child?.pid === undefined) return
     this.#ending = true
+    clearTimeout(this.#deadline)
     this.#endGroup(this.#child, this.#child.pid)
   }
 
@@ -144,9 +145,10 @@ class Running implements RunningProcess {
   }
 
   async #endGroup(child: ChildProcess, pid: number): Promise<void> {
+    const gone = () => this.#exit !== undefined && !groupExists(pid)
     signalGroup(child, 'SIGTERM')
-    await until(() => this.#exit !== undefined && !groupExists(pid), this.#graceMs)
-    signalGroup(child, 'SIGKILL')
+    await until(gone, this.#graceMs)
+    if (!gone()) signalGroup(child, 'SIGKILL')
     await until(() => this.#exit !== undefined, REAP_MS)
     await until(() => this.#closed, DRAIN_MS)
     this.#finish()
