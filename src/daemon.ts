@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import type { ConsolaInstance } from 'consola'
-import { createAudit } from './auth/audit.ts'
+import { type Audit, createAudit } from './auth/audit.ts'
 import { KeyStore } from './auth/keys.ts'
 import { PasswordStore } from './auth/password.ts'
 import { Throttle } from './auth/throttle.ts'
@@ -39,6 +39,7 @@ export class Daemon {
   readonly #metrics = new Metrics()
   readonly #throttle = new Throttle()
   readonly #log: ConsolaInstance
+  readonly #audit: Audit
   readonly #failed = new Map<string, string>()
   #generation: Generation | undefined
   /** What {@link #generation} was built from. */
@@ -55,6 +56,7 @@ export class Daemon {
     this.#options = options
     this.#eventLog = eventLog
     this.#events = eventLog.sink('cvmd')
+    this.#audit = createAudit(this.#events)
     this.#log = log
   }
 
@@ -145,7 +147,7 @@ export class Daemon {
       mount: {
         metrics: this.#metrics,
         log: this.#log,
-        audit: createAudit(this.#events),
+        audit: this.#audit,
         throttle: this.#throttle,
         keys: this.#keys as KeyStore,
         passwords,
@@ -168,6 +170,10 @@ export class Daemon {
     const same = auth?.password_file === file && auth.password_salt === salt
     const store = (same && before?.passwords) || new PasswordStore(file, salt)
     const found = await store.load()
+    // With system-api's rule an unset password means an open door; a reload must not open it.
+    if (before?.passwords?.isSet && !store.isSet) {
+      throw new Error(`Cannot change to "${file}": it holds no password, and one is in force`)
+    }
     if (found === 'created' || found === 'empty') {
       this.#log.warn(`No password is set yet: POST it to /api/v1/set-basic-auth (${file})`)
     }
@@ -333,6 +339,7 @@ export class Daemon {
     const generation = this.#generation
     const deadline = generation?.resolved.core.shutdown_timeout_ms ?? 10_000
     notifySystemd(['STOPPING=1'])
+    this.#audit.flush()
     this.#events.append('stopping')
     // Streams end when their plugin's signal aborts, so that they do not hold the drain.
     for (const loaded of generation?.plugins ?? []) loaded.abort.abort()

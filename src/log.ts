@@ -1,4 +1,5 @@
 import { type ConsolaInstance, createConsola, type LogObject } from 'consola/core'
+import { escapeText } from './events/format.ts'
 
 /** How log lines look: text for people, JSON for collectors, priorities for the journal. */
 export type LogFormat = 'text' | 'json' | 'journal'
@@ -81,7 +82,7 @@ function readRecord(record: LogObject): Line {
 /** One record is one line: what it quotes must not be able to forge another. */
 function plain({ tag, message, fields }: Line): string {
   const pairs = Object.entries(fields).map(([key, value]) => ` ${key}=${fieldText(value)}`)
-  return `[${tag}] ${escapeControls(message)}${pairs.join('')}`
+  return `[${tag}] ${escapeText(message)}${pairs.join('')}`
 }
 
 function fieldText(value: unknown): string {
@@ -99,16 +100,6 @@ function textOf(value: unknown): string {
 
 function jsonError(_key: string, value: unknown): unknown {
   return value instanceof Error ? textOf(value) : typeof value === 'bigint' ? `${value}` : value
-}
-
-/** Replaces control characters by their escapes, so that a text stays on its line. */
-export function escapeControls(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are the subject
-  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, (char) => {
-    if (char === '\n') return '\\n'
-    if (char === '\t') return '\\t'
-    return `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`
-  })
 }
 
 function isPlain(value: unknown): boolean {
