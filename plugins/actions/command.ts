@@ -47,13 +47,14 @@ export class Command {
   /**
    * Finds the shell and the user.
    *
+   * @param etc Folder of the account files.
    * @throws {Error} When the user does not exist or cannot be switched to from here.
    */
-  prepare(): void {
+  prepare(etc = '/etc'): void {
     if (this.#shell === 'auto') this.#shell = SHELLS.find(isExecutable) ?? SHELLS[1]
     if (this.config.user === undefined) return
     try {
-      this.#user = findUser(this.config.user)
+      this.#user = findUser(this.config.user, etc)
       this.#prefix = switchTo(this.#user)
     } catch (cause) {
       throw new Error(

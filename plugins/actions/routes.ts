@@ -150,6 +150,8 @@ export function actionRoutes(commands: ReadonlyMap<string, Command>, runs: Runs)
       route({
         summary: 'Follow the output of a run until it is over',
         long: true,
+        // Nobody would ever read, and so end, the stream behind a HEAD.
+        head: false,
         answers: {
           200: { description: 'Raw, or server-sent events when asked for', type: 'text/plain' },
         },

@@ -4,8 +4,8 @@ import { Tail } from '../../src/process/tail.ts'
 import type { Command } from './command.ts'
 
 /**
- * `exited` with a status, `killed` by a signal, `failed` to start (or to die); only the first two
- * states change.
+ * `queued` and `running` come first; a run ends as `exited` with a status, as `killed` by a signal,
+ * or as `failed` when it could not be started, or not be killed.
  */
 export type RunState = 'queued' | 'running' | 'exited' | 'killed' | 'failed'
 

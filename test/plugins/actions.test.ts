@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
@@ -8,11 +8,14 @@ import fc from 'fast-check'
 import { parse } from 'smol-toml'
 import * as v from 'valibot'
 import type { z } from 'zod'
-import { Config } from '../../plugins/actions/config.ts'
+import { Command } from '../../plugins/actions/command.ts'
+import { type CommandConfig, Config } from '../../plugins/actions/config.ts'
 import actions from '../../plugins/actions/index.ts'
 import { fillIn } from '../../plugins/actions/params.ts'
 import type { RunDocument } from '../../plugins/actions/schemas.ts'
+import { runProcess } from '../../src/process/run.ts'
 import { hostPlugin, type PluginHost } from '../helpers/plugin-host.ts'
+import { zombieChildren } from '../helpers/zombies.ts'
 
 type Doc = z.output<typeof RunDocument>
 
@@ -273,6 +276,27 @@ describe('actions', () => {
       assert.match(stdout, /^65534\n65534\n\S+ nobody\n$/)
       assert.equal((await run(host, 'b')).stdout, stdout)
     })
+  })
+
+  it('keeps the supplementary groups of that user', async (t) => {
+    if (process.getuid?.() !== 0 || !existsSync('/usr/bin/setpriv')) {
+      assert.ok(!process.env.CVMD_REQUIRE?.split(',').includes('root'), 'CVMD_REQUIRE names root')
+      return t.skip('needs root and setpriv')
+    }
+    const etc = mkdtempSync(join(tmpdir(), 'cvmd-etc-'))
+    try {
+      writeFileSync(`${etc}/passwd`, 'op:x:4711:4712::/home/op:/bin/sh\n')
+      writeFileSync(`${etc}/group`, 'op:x:4712:\none:x:4713:op\ntwo:x:4714:x,op\n')
+      const shell = 'id -u; id -G; echo $HOME'
+      const config = v.parse(Config, { commands: { a: { shell, user: 'op' } } })
+      const command = new Command('a', config.commands.a as CommandConfig, config)
+      command.prepare(etc)
+      const { stdout, done } = runProcess(command.spec(new Map()))
+      await done
+      assert.equal(stdout.text(), '4711\n4712 4713 4714\n/home/op\n')
+    } finally {
+      rmSync(etc, { recursive: true })
+    }
   })
 
   it('does not start with a user that does not exist', async () => {
@@ -561,16 +585,7 @@ describe('action limits', () => {
         )
         assert.ok(states.every((state) => state === 'exited'))
       }
-      const zombies = readdirSync('/proc').filter((pid) => {
-        try {
-          const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-          const [state, parent] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-          return state === 'Z' && parent === String(process.pid)
-        } catch {
-          return false
-        }
-      })
-      assert.deepEqual(zombies, [])
+      assert.deepEqual(zombieChildren(), [])
     })
   })
 })
@@ -654,6 +669,7 @@ describe('action output', () => {
       assert.ok(open.every(({ status }) => status === 200))
       assert.deepEqual(await refusal(host.request(path)), [429, 'TOO_MANY_FOLLOWERS'])
       await open[0]?.body?.cancel()
+      assert.equal((await host.request(path, { method: 'HEAD' })).status, 405)
       const free = await host.request(path)
       assert.equal(free.status, 200)
       const reader = free.body?.getReader()
