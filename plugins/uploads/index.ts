@@ -12,6 +12,7 @@ import { Config } from './config.ts'
 import { UploadFailure } from './failure.ts'
 import { Lock } from './lock.ts'
 import type { Incoming } from './receive.ts'
+import { skipRest } from './skip-rest.ts'
 import { type Guards, type Stored, Upload } from './upload.ts'
 import { DescriptionJson, describe, ListJson, StoredJson, storedJson } from './view.ts'
 
@@ -107,6 +108,7 @@ const uploads = definePlugin({
           long: true,
           head: false,
         }),
+        skipRest,
         validate('param', Name),
         validate('header', GuardHeaders),
         async (c) => {
@@ -180,6 +182,7 @@ const uploads = definePlugin({
             201: { description: 'Created', schema: StoredJson },
           },
         }),
+        skipRest,
         validate('param', Name),
         validate('header', GuardHeaders),
         async (c) => {

@@ -46,13 +46,18 @@ export async function receive(
   assertSize(incoming.declared ?? 0, limits)
   const hash = createHash('sha256')
   let size = 0
-  // Never cancelled: that cuts the connection, and with it the answer that says what went wrong.
   const reader = incoming.body?.getReader()
   while (reader) {
     const chunk = await nextChunk(reader, incoming, limits, size)
     if (chunk === undefined) break
-    assertSize(size + chunk.byteLength, limits)
-    await writeAll(into, chunk, size)
+    try {
+      assertSize(size + chunk.byteLength, limits)
+      await writeAll(into, chunk, size)
+    } catch (error) {
+      // The rest is for `skipRest`.
+      reader.releaseLock()
+      throw error
+    }
     hash.update(chunk)
     size += chunk.byteLength
   }
@@ -68,7 +73,6 @@ function assertSize(size: number, { name, maxBytes }: ReceiveLimits): void {
     413,
     'UPLOAD_TOO_LARGE',
     `Cannot accept upload "${name}": it is larger than ${maxBytes} bytes`,
-    { connection: 'close' },
   )
 }
 
@@ -100,7 +104,6 @@ function nextChunk(
             408,
             'UPLOAD_STALLED',
             `Cannot receive upload "${name}": no byte for ${idleMs / 1000} s after ${received}`,
-            { headers: { connection: 'close' } },
           ),
         ),
       )
@@ -128,7 +131,7 @@ function brokenOff(
       400,
       'UPLOAD_INCOMPLETE',
       `Cannot receive upload "${name}": the body broke off after ${received}${of} bytes`,
-      { cause, headers: { connection: 'close' } },
+      { cause },
     ),
   )
 }

@@ -116,7 +116,7 @@ export class Upload {
         429,
         'UPLOAD_BUSY',
         `Cannot start upload "${this.name}": ${this.#work.size} are under way`,
-        { 'retry-after': '1', connection: 'close' },
+        { 'retry-after': '1' },
       )
     }
     return this.#track(this.#put(incoming, guards))
