@@ -14,6 +14,7 @@ import { StartError, startPlugin, stopAll, stopPlugin } from './lifecycle.ts'
 import { type Listener, openListener } from './listen.ts'
 import { createLog, logFormat, setLevel } from './log.ts'
 import { Metrics } from './metrics.ts'
+import type { PluginInstance } from './plugin.ts'
 import { type Prepared, type PrepareOptions, prepare } from './prepare.ts'
 import { routesOf } from './registry.ts'
 import { type Handler, runtimeVersion, type TlsPair } from './runtime.ts'
@@ -399,7 +400,7 @@ export class Daemon {
   #notReady(): Record<string, string> {
     const waiting: Record<string, string> = Object.fromEntries(this.#failed)
     for (const { plugin, instance, unavailable } of this.#generation?.plugins ?? []) {
-      const reason = unavailable ?? instance.notReady?.()
+      const reason = unavailable ?? reasonOf(instance)
       if (reason !== undefined) waiting[plugin.name] = reason
     }
     return waiting
@@ -413,6 +414,15 @@ export class Daemon {
 
   #warn(warnings: readonly string[]): void {
     for (const warning of warnings) this.#log.warn(warning)
+  }
+}
+
+/** What a plugin says about itself; one that throws there is not ready either. */
+function reasonOf(instance: PluginInstance): string | undefined {
+  try {
+    return instance.notReady?.()
+  } catch (error) {
+    return `notReady failed: ${messageOf(error)}`
   }
 }
 

@@ -6,7 +6,7 @@ import { messageOf } from './errors.ts'
 import { type Mounted, type MountParts, mount } from './mount.ts'
 import type { Services } from './plugin.ts'
 import type { Prepared } from './prepare.ts'
-import { RouteConflict } from './registry.ts'
+import { assertOutsideCore, RouteConflict } from './registry.ts'
 import { type CoreParts, type SetUpPlugin, setUp } from './setup.ts'
 
 /** A plugin that was refused, and why. */
@@ -50,7 +50,7 @@ export function buildGeneration(
 ): Generation {
   const { resolved, externals } = prepared
   const refused: Refused[] = externals.flatMap((result) =>
-    'error' in result ? [{ name: result.file.path, reason: result.error }] : [],
+    'error' in result ? [{ name: result.name ?? result.file.path, reason: result.error }] : [],
   )
   const digests = new Map<string, string>()
   for (const result of externals) {
@@ -103,12 +103,16 @@ function setUpAll(
         })
         const old = sameServices ? keep(plugin.name) : undefined
         const loaded = old ?? setUp(plugin, config, core, services)
-        for (const name of Object.keys(loaded.instance.provides ?? {})) {
+        if (externals.has(plugin.name)) assertOutsideCore(loaded)
+        const provided = Object.keys(loaded.instance.provides ?? {})
+        for (const name of provided) {
           const owner = providers.get(name)
-          if (owner)
-            throw new Error(`plugins "${owner}" and "${plugin.name}" both provide "${name}"`)
-          providers.set(name, plugin.name)
+          if (owner === undefined) continue
+          throw new Error(
+            `Cannot set up plugin "${plugin.name}": plugin "${owner}" already provides "${name}"`,
+          )
         }
+        for (const name of provided) providers.set(name, plugin.name)
         Object.assign(services, loaded.instance.provides)
         plugins.push(loaded)
         if (old) kept.add(old)
@@ -144,7 +148,12 @@ function mountAll(
       for (const config of resolved.listeners) {
         const own = config.core ? [core] : []
         if (config.dialect === 'system-api' || config.auth.includes('basic')) own.push(auth)
-        const served = plugins.filter(({ plugin }) => config.mounted.includes(plugin.name))
+        // Built-in ones first, so that no pattern from outside comes before their routes.
+        const served = plugins
+          .filter(({ plugin }) => config.mounted.includes(plugin.name))
+          .sort(
+            (a, b) => Number(externals.has(a.plugin.name)) - Number(externals.has(b.plugin.name)),
+          )
         mounted.set(config.name, mount(config, [...own, ...served], parts.mount))
       }
       return mounted

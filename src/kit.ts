@@ -44,4 +44,15 @@ export interface Kit {
   readonly secret: typeof secret
 }
 
-export const kit: Kit = { definePlugin, Hono, v, z, route, validate, looseJson, ApiError, secret }
+/** Frozen, because all plugin files receive the same one. */
+export const kit: Kit = Object.freeze({
+  definePlugin,
+  Hono,
+  v,
+  z,
+  route,
+  validate,
+  looseJson,
+  ApiError,
+  secret,
+})

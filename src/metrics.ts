@@ -32,6 +32,8 @@ interface GaugeFamily {
   readonly read: () => GaugeReading
 }
 
+const NAME = /^cvmd_[a-z0-9_]+$/
+
 /** Upper bounds, in seconds, of the request latency histogram. */
 const LATENCY_BUCKETS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30]
 
@@ -55,11 +57,24 @@ export class Metrics {
   readonly #routes = new Map<string, RouteSeries[]>()
   #processMetrics: { metrics(): Promise<string> } | undefined
 
-  /** The view one plugin gets: the same name may be registered again after a reload. */
+  /**
+   * The view one plugin gets: it may register its own names again after a reload. A name that
+   * breaks Prometheus' rules, or is another plugin's gauge, throws a TypeError.
+   */
   of(owner: string): PluginMetrics {
+    const check = (name: string) => {
+      const other = this.#gauges.get(name)?.owner ?? owner
+      if (!NAME.test(name)) throw new TypeError(`Cannot measure "${name}": expected ${NAME.source}`)
+      if (other !== owner)
+        throw new TypeError(`Cannot measure "${name}": it is of plugin "${other}"`)
+    }
     return {
-      counter: (name, help) => this.counter(name, help),
+      counter: (name, help) => {
+        check(name)
+        return this.counter(name, help)
+      },
       gauge: (name, help, read) => {
+        check(name)
         this.#gauges.set(name, { owner, help, read })
       },
     }
@@ -113,16 +128,20 @@ export class Metrics {
     }
     const registry = new Registry()
     for (const [name, { help, series }] of this.#counters) {
-      const labelNames = namesOf([...series.values()])
-      const counter = new Counter({ name, help, labelNames, registers: [registry] })
-      for (const { labels, value } of series.values()) counter.inc(labels, value)
+      tolerant(() => {
+        const labelNames = namesOf([...series.values()])
+        const counter = new Counter({ name, help, labelNames, registers: [registry] })
+        for (const { labels, value } of series.values()) counter.inc(labels, value)
+      })
     }
     for (const [name, { help, read }] of this.#gauges) {
-      const reading = read()
-      const values = typeof reading === 'number' ? [[{}, reading] as const] : reading
-      const labelNames = namesOf(values.map(([labels]) => ({ labels })))
-      const gauge = new Gauge({ name, help, labelNames, registers: [registry] })
-      for (const [labels, value] of values) gauge.set(labels, value)
+      tolerant(() => {
+        const reading = read()
+        const values = typeof reading === 'number' ? [[{}, reading] as const] : reading
+        const labelNames = namesOf(values.map(([labels]) => ({ labels })))
+        const gauge = new Gauge({ name, help, labelNames, registers: [registry] })
+        for (const [labels, value] of values) gauge.set(labels, value)
+      })
     }
     const own = await registry.metrics()
     return `${this.#requestText()}${own}${await this.#processMetrics.metrics()}`
@@ -150,6 +169,15 @@ export class Metrics {
 async function promClient(): Promise<typeof import('prom-client')> {
   const loaded = await import('prom-client')
   return loaded.default ?? loaded
+}
+
+/** A family that cannot be shown (its plugin throws, a bad label) must not hide the others. */
+function tolerant(show: () => void): void {
+  try {
+    show()
+  } catch {
+    // The gap is what a scraper alerts on.
+  }
 }
 
 function namesOf(series: readonly { readonly labels: Labels }[]): string[] {

@@ -136,11 +136,11 @@ function handlerOf(entry: RouteEntry, options: PipelineOptions): MiddlewareHandl
 }
 
 function ownAuth(routes: readonly RouteEntry[]): (method: string, path: string) => boolean {
-  const own = routes.filter(({ owner }) => owner.plugin.auth === 'own')
-  if (own.length === 0) return () => false
-  const table = new TrieRouter<true>()
-  for (const { method, path } of own) table.add(method, path, true)
-  return (method, path) => table.match(method === 'HEAD' ? 'GET' : method, path)[0].length > 0
+  if (routes.every(({ owner }) => owner.plugin.auth !== 'own')) return () => false
+  // All routes, so that a pattern such as `/*` of one plugin does not open another's.
+  const table = new TrieRouter<boolean>()
+  for (const { method, path, owner } of routes) table.add(method, path, owner.plugin.auth === 'own')
+  return (method, path) => table.match(method === 'HEAD' ? 'GET' : method, path)[0][0]?.[0] ?? false
 }
 
 function methodTable(

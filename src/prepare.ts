@@ -1,3 +1,4 @@
+import * as v from 'valibot'
 import {
   type ConfigSource,
   externalsOf,
@@ -5,8 +6,10 @@ import {
   readConfig,
   resolveConfig,
 } from './config/resolve.ts'
+import { CoreConfig } from './config/schema.ts'
 import { type Machine, probe } from './device/probe.ts'
 import { type ExternalResult, loadExternals } from './external.ts'
+import { setAside } from './external-config.ts'
 import type { AnyPlugin } from './plugin.ts'
 
 /** What a configuration is prepared from. */
@@ -36,9 +39,10 @@ export interface Prepared {
  */
 export async function prepare(options: PrepareOptions): Promise<Prepared> {
   const read = readConfig(options.file, options.env)
-  const source = options.amend?.(read) ?? read
+  const amended = options.amend?.(read) ?? read
   const names = options.builtins.map(({ name }) => name)
-  const externals = await loadExternals(externalsOf(source), names)
+  const found = await loadExternals(externalsOf(amended), names, startTimeoutMs(amended))
+  const { source, externals } = setAside(amended, found, options.builtins)
   const loaded = externals.flatMap((result) => ('plugin' in result ? [result.plugin] : []))
   const plugins = [...options.builtins, ...loaded]
   const machine = await probe(
@@ -46,4 +50,11 @@ export async function prepare(options: PrepareOptions): Promise<Prepared> {
     plugins.map(({ requires }) => requires),
   )
   return { resolved: resolveConfig(source, plugins, machine), machine, externals }
+}
+
+/** Loading a module may take as long as starting a plugin; a wrong value is reported later. */
+function startTimeoutMs(source: ConfigSource): number {
+  const { start_timeout_ms: schema } = CoreConfig.entries
+  const given = v.safeParse(schema, source.table.start_timeout_ms)
+  return given.success ? given.output : v.getDefault(schema)
 }

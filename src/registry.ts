@@ -2,7 +2,7 @@ import type { ConsolaInstance } from 'consola'
 import { ApiError, problem, toApiError } from './errors.ts'
 import type { Exchange } from './exchange.ts'
 import { requestPath } from './path.ts'
-import { type AnyPlugin, API_VERSION, type PluginInstance } from './plugin.ts'
+import type { AnyPlugin, PluginInstance } from './plugin.ts'
 import { factsOf, type RouteFacts } from './route.ts'
 import { type RequestSchema, schemaOf } from './validate.ts'
 
@@ -23,30 +23,6 @@ export interface RouteEntry {
   readonly facts: RouteFacts
   readonly scope: string
   readonly schemas: readonly RequestSchema[]
-}
-
-const NAME = /^[a-z][a-z0-9-]*$/
-
-/**
- * Checks the shape of a plugin before anything of it runs.
- *
- * @throws {TypeError} Naming the plugin and the first thing wrong with it.
- */
-export function assertPlugin(value: unknown, from: string): asserts value is AnyPlugin {
-  const fail = (what: string): never => {
-    throw new TypeError(`Cannot load the plugin from "${from}": ${what}`)
-  }
-  if (typeof value !== 'object' || value === null) return fail('it exports no plugin')
-  const plugin = value as Partial<AnyPlugin>
-  if (plugin.apiVersion !== API_VERSION) {
-    fail(`its apiVersion is ${String(plugin.apiVersion)}, this cvmd speaks ${API_VERSION}`)
-  }
-  if (typeof plugin.name !== 'string' || !NAME.test(plugin.name)) {
-    fail(`its name ${JSON.stringify(plugin.name)} does not match ${NAME.source}`)
-  }
-  if (typeof plugin.summary !== 'string') fail('it has no summary')
-  if (typeof plugin.setup !== 'function') fail('it has no setup function')
-  if (typeof plugin.config !== 'object' || plugin.config === null) fail('it has no config schema')
 }
 
 /**
@@ -119,6 +95,20 @@ export function assertDistinct(listener: string, routes: readonly RouteEntry[]):
     }
     owners.set(shape, owner.plugin.name)
   }
+}
+
+/**
+ * Refuses routes of an external plugin in the core's own part of the tree.
+ *
+ * @throws {Error} Naming the plugin and the first such route.
+ */
+export function assertOutsideCore(loaded: LoadedPlugin): void {
+  const inside = routesOf(loaded).find(({ path }) => /^\/cvmd(\/|$)/.test(path))
+  if (!inside) return
+  const { name } = loaded.plugin
+  throw new Error(
+    `Cannot mount plugin "${name}": ${inside.method} ${inside.path} is below /cvmd/, which is the core's`,
+  )
 }
 
 /** Hands a request to the plugin that owns the route. */

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import type { ConsolaInstance } from 'consola'
+import { messageOf } from './errors.ts'
 import type { EventLog } from './events/log.ts'
 import type { Metrics } from './metrics.ts'
 import type { AnyPlugin, Device, PluginInstance, Services } from './plugin.ts'
@@ -48,17 +49,34 @@ export function setUp(
       log,
       signal: abort.signal,
     })
-    if (typeof instance?.routes?.fetch !== 'function') {
-      throw new TypeError('setup returned no routes')
-    }
+    assertInstance(instance)
   } catch (cause) {
-    throw new Error(`Cannot set up plugin "${plugin.name}": ${String((cause as Error).message)}`, {
+    throw new Error(`Cannot set up plugin "${plugin.name}": ${messageOf(cause)}`, {
       cause,
     })
   }
   const loaded = { plugin, instance, log, stateDir, abort, unavailable: 'it has not started' }
   adopt(loaded)
   return loaded
+}
+
+/** By its members, never by a class: an external plugin brings a Hono of its own. */
+function assertInstance(instance: PluginInstance | Promise<unknown>): void {
+  if (instance instanceof Promise) {
+    // Nobody waits for it, and a rejection nobody handles ends the process.
+    instance.catch(() => undefined)
+    throw new TypeError('setup is async, it must return the instance itself')
+  }
+  const { routes, provides } = instance ?? {}
+  const app = typeof routes?.fetch === 'function' && typeof routes.onError === 'function'
+  if (!app || !Array.isArray(routes.routes)) throw new TypeError('setup returned no routes')
+  if (provides !== undefined && (typeof provides !== 'object' || provides === null)) {
+    throw new TypeError('setup returned provides that is no object')
+  }
+  for (const key of ['start', 'stop', 'notReady'] as const) {
+    if (instance[key] === undefined || typeof instance[key] === 'function') continue
+    throw new TypeError(`setup returned ${key} that is no function`)
+  }
 }
 
 function pick(services: Partial<Services>, names: readonly (keyof Services)[]): Services {

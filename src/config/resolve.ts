@@ -253,11 +253,13 @@ function defaultListener(
   return { ...listen, auth: [...auth], name, mounted }
 }
 
-function pathOf(issue: v.BaseIssue<unknown>): (string | number)[] {
+/** The keys that lead to an issue. */
+export function pathOf(issue: v.BaseIssue<unknown>): (string | number)[] {
   return (issue.path ?? []).map(({ key }) => key as string | number)
 }
 
-function describe(issue: v.BaseIssue<unknown>): string {
+/** An issue in words, without its path. */
+export function describe(issue: v.BaseIssue<unknown>): string {
   if (issue.type === 'strict_object' && issue.expected === 'never') return 'unknown key'
   if (issue.expected !== null && issue.message.startsWith('Invalid')) {
     return `expected ${issue.expected}, found ${issue.received}`
