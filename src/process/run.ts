@@ -65,7 +65,8 @@ const POLL_MS = 20
  * so nobody blocks on a full pipe.
  *
  * Limits of the runtimes (measured): on Node and Bun the output is a socket pair, so the child
- * cannot reopen `/dev/stdout`; a death by a real-time signal is reported as exit status 0.
+ * cannot reopen `/dev/stdout`, and a death by a real-time signal is reported as exit status 0. Deno
+ * reports no end at all after such a signal but an unhandled rejection, `Invalid signal: 34`.
  */
 export function runProcess(spec: ProcessSpec): RunningProcess {
   return new Running(spec)
