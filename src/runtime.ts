@@ -85,13 +85,20 @@ async function serveBun(
   Object.assign(http.default, {
     maxHeaderSize: Math.max(http.default.maxHeaderSize, limits.maxHeadBytes),
   })
+  const idleSeconds = Math.min(255, Math.ceil(limits.headTimeoutMs / 1000))
   const server = Bun.serve({
     hostname: endpoint.host,
     port: endpoint.port,
-    // Seconds. Counts while a head is read and between requests; handlers that wait lift it.
-    idleTimeout: Math.min(255, Math.ceil(limits.headTimeoutMs / 1000)),
+    // Counts while a head is read and between requests; handlers that wait lift it.
+    idleTimeout: idleSeconds,
     maxRequestBodySize: Number.MAX_SAFE_INTEGER,
-    fetch: (request, bun) => handler(request, new Exchange(name, new BunConnection(request, bun))),
+    fetch: (request, bun) => {
+      const connection = new BunConnection(request, bun)
+      const answer = handler(request, new Exchange(name, connection))
+      return answer instanceof Promise
+        ? answer.then((response) => connection.answered(response, idleSeconds))
+        : answer
+    },
     error: () => new Response(null, { status: 500 }),
   })
   return {
@@ -109,6 +116,7 @@ async function serveBun(
 class BunConnection implements Connection {
   readonly #request: Request
   readonly #server: Bun.Server<unknown>
+  #held = false
 
   constructor(request: Request, server: Bun.Server<unknown>) {
     this.#request = request
@@ -120,7 +128,14 @@ class BunConnection implements Connection {
   }
 
   hold(): void {
+    this.#held = true
     this.#server.timeout(this.#request, 0)
+  }
+
+  /** A failed request may leave a body unread, whose sender must not keep the connection. */
+  answered(response: Response, idleSeconds: number): Response {
+    if (this.#held && response.status >= 400) this.#server.timeout(this.#request, idleSeconds)
+    return response
   }
 
   header(name: string): string | undefined {

@@ -24,8 +24,9 @@ export function assertConditions(
   name: string,
 ): void {
   const state = current === undefined ? 'there is no such file' : `the file is "${current}"`
+  // The headers themselves are not quoted: they are the caller's, and this text becomes an event.
   if (ifMatch !== undefined && !matches(ifMatch, current)) {
-    throw changed(`Cannot replace upload "${name}": ${state}, not ${ifMatch}`)
+    throw changed(`Cannot replace upload "${name}": ${state}, which If-Match does not name`)
   }
   if (ifNoneMatch !== undefined && matches(ifNoneMatch, current)) {
     throw changed(`Cannot replace upload "${name}": ${state}, which If-None-Match excludes`)
@@ -50,7 +51,7 @@ export function promisedSha256(header: string | undefined): string | undefined {
     throw new ApiError(
       400,
       'INVALID_DIGEST',
-      `Cannot read the digest "${member}": expected sha-256=:BASE64: of 32 bytes`,
+      `Cannot read the digest "${member.slice(0, 80)}": expected sha-256=:BASE64: of 32 bytes`,
     )
   }
   return Buffer.from(base64, 'base64').toString('hex')

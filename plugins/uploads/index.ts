@@ -83,7 +83,7 @@ const uploads = definePlugin({
         return stored
       } catch (thrown) {
         if (!(thrown instanceof UploadFailure)) throw thrown
-        events.append(`upload ${name} failed: ${thrown.api.message}`, { level: 'warn' })
+        events.append(`upload ${name} failed: ${thrown.message}`, { level: 'warn' })
         throw thrown.api
       }
     }

@@ -5,9 +5,9 @@ const MAX_MS = 1000
 
 /**
  * Reads on, within limits, when a request failed before its body was read. Clients that send all
- * before they listen would otherwise meet a closed connection instead of the answer; the same goes
- * for `Connection: close` and for cancelling the body, so neither is used (measured with Node, Bun
- * and Deno: the peer's reset overtakes the answer).
+ * before they listen would otherwise meet a closed connection instead of the answer. Neither
+ * `Connection: close` nor cancelling the body would do: on Node, Bun and Deno the reset they cause
+ * overtakes the answer (measured). What is left after that is the server's to cut.
  */
 export const skipRest: MiddlewareHandler = async (c, next) => {
   await next()

@@ -1,6 +1,7 @@
 import { goErrno } from '../../src/compat/go-errors.ts'
+import { ApiError } from '../../src/errors.ts'
 import { runProcess } from '../../src/process/run.ts'
-import { refused } from './failure.ts'
+import { refused, UploadFailure } from './failure.ts'
 
 /** Enough for a syntax checker's complaint; the last so many bytes of each stream are kept. */
 const MAX_OUTPUT_BYTES = 4096
@@ -58,11 +59,10 @@ export async function verify(file: string, { name, ...options }: Verification): 
       ? `ended with status ${exitCode}`
       : `was ended by ${signal}`
   const said = [program.stderr, program.stdout].map((tail) => tail.text().trim())
+  const verdict = `Upload "${name}" was refused: "${argv[0]}" ${how}`
   // The temporary path would only puzzle the caller.
   const output = said.filter(Boolean).join('\n').replaceAll(file, '{file}')
-  throw refused(
-    422,
-    'UPLOAD_REFUSED',
-    `Upload "${name}" was refused: "${argv[0]}" ${how}${output === '' ? '' : `: ${output}`}`,
-  )
+  const answer = output === '' ? verdict : `${verdict}: ${output}`
+  // The output is for the caller only: a checker quotes what it checks, and that may be secret.
+  throw new UploadFailure('refused', verdict, new ApiError(422, 'UPLOAD_REFUSED', answer))
 }

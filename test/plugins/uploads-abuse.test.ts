@@ -176,7 +176,7 @@ test('a chunked body and one without a length of its own are stored', async () =
 })
 
 /** Sends a raw request and reads until the server closes. */
-function exchange(port: number, rest: string): Promise<string> {
+function exchange(port: number, rest: string, connection = 'close'): Promise<string> {
   return new Promise((done, failed) => {
     let answer = ''
     const socket = connect(port, '127.0.0.1')
@@ -187,10 +187,19 @@ function exchange(port: number, rest: string): Promise<string> {
     socket.on('error', failed)
     socket.on('close', () => done(answer))
     socket.write(
-      `POST /api/v1/file-upload/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n${rest}`,
+      `POST /api/v1/file-upload/a HTTP/1.1\r\nHost: localhost\r\nConnection: ${connection}\r\n${rest}`,
     )
   })
 }
+
+test('a client that stalls after it was refused is disconnected', async () => {
+  await withServer({ max_bytes: 10 }, async (server) => {
+    const started = Date.now()
+    const answer = await exchange(server.port, 'Content-Length: 100\r\n\r\nabc', 'keep-alive')
+    assert.match(answer, /HTTP\/1\.1 413 /)
+    assert.ok(Date.now() - started < 9000)
+  })
+})
 
 /** Sends 200 MiB as fast as the server takes them; how much it took, and what it said. */
 function flood(port: number, head: string, chunked: boolean) {

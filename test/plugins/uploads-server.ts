@@ -40,7 +40,7 @@ const listener = await serveHttp(
   { host: '127.0.0.1', port: 0 },
   {
     maxHeadBytes: 65_536,
-    headTimeoutMs: 10_000,
+    headTimeoutMs: 3000,
     idleTimeoutMs: 60_000,
     maxConnections: 100,
     maxConnectionsPerPeer: 100,

@@ -488,6 +488,11 @@ test('verify: accepts, refuses with its words, times out, is missing', async () 
       '{"code":422,"message":"Upload \\"loud\\" was refused: \\"/bin/sh\\" ended with status 3: ' +
         'bad {file}; rm -rf\\n0"}\n',
     )
+    assert.equal(
+      host.messages().at(-1),
+      `[system-api] file upload error (refused): loud = ${join(folder, 'loud.conf')} - ` +
+        'error: Upload "loud" was refused: "/bin/sh" ended with status 3',
+    )
     const slow = await problemOf(await put(host, 'slow', 'x'))
     assert.match(slow.detail, /did not finish within 1 s/)
     const missing = await problemOf(await put(host, 'missing', 'x'))
