@@ -1,6 +1,6 @@
-import { mkdirSync } from 'node:fs'
 import { within } from './deadline.ts'
 import { messageOf } from './errors.ts'
+import { makeFolder } from './make-folder.ts'
 import type { SetUpPlugin } from './setup.ts'
 
 /** A plugin that did not start, with what it threw as the cause. */
@@ -22,7 +22,7 @@ export class StartError extends Error {
  */
 export async function startPlugin(loaded: SetUpPlugin, timeoutMs: number): Promise<void> {
   try {
-    mkdirSync(loaded.stateDir, { recursive: true, mode: 0o700 })
+    makeFolder(loaded.stateDir, 0o700)
     await within(timeoutMs, loaded.instance.start?.(), 'start')
     loaded.unavailable = undefined
   } catch (cause) {

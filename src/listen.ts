@@ -1,9 +1,10 @@
-import { chmodSync, chownSync, lstatSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { chmodSync, chownSync, lstatSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { connect } from 'node:net'
 import { dirname } from 'node:path'
 import { parseAddress, type TcpAddress } from './config/address.ts'
 import type { ListenerConfig } from './config/resolve.ts'
 import { errnoOf, messageOf } from './errors.ts'
+import { makeFolder } from './make-folder.ts'
 import {
   type Handler,
   type HttpLimits,
@@ -107,7 +108,7 @@ async function openUnix(
   }
   const folder = dirname(path)
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o755 })
+    makeFolder(folder, 0o755)
     const { mode } = statSync(folder)
     // In a folder others may write without the sticky bit, they could put their socket in place.
     if ((mode & 0o022) !== 0 && (mode & 0o1000) === 0) {

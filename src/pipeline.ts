@@ -49,8 +49,8 @@ export function buildPipeline(
   const app = new Hono<CoreEnv>({ getPath: requestPath })
   app.use(observe(options))
   app.use(admit(options, render, ownAuth(routes)))
-  for (const entry of routes) app.on(entry.method, entry.path, handlerOf(entry, options))
   const methods = methodTable(routes, options.answersHead ?? true)
+  for (const entry of routes) app.on(entry.method, entry.path, handlerOf(entry, options, methods))
   app.notFound((c) => {
     const allow = methods(c.req.path)
     if (allow.length === 0) {
@@ -99,8 +99,12 @@ function admit(
   }
 }
 
-function handlerOf(entry: RouteEntry, options: PipelineOptions): MiddlewareHandler<CoreEnv> {
-  const { facts, method, path, owner } = entry
+function handlerOf(
+  entry: RouteEntry,
+  options: PipelineOptions,
+  methods: (path: string) => string[],
+): MiddlewareHandler<CoreEnv> {
+  const { facts, path, owner } = entry
   const parameters = [...entry.scope.matchAll(/\{(\w+)\}/g)].map(([, name]) => name as string)
   const renderOwn = owner.plugin.renderError ?? problem
   return async (c) => {
@@ -108,12 +112,11 @@ function handlerOf(entry: RouteEntry, options: PipelineOptions): MiddlewareHandl
     exchange.route = path
     try {
       if (c.req.method === 'HEAD' && (facts.head === false || options.answersHead === false)) {
-        throw methodNotAllowed('HEAD', path, [method])
+        throw methodNotAllowed('HEAD', path, methods(c.req.path))
       }
       if (facts.sideEffect) assertSameSite(exchange, 'POST', options.hosts)
-      let scope = entry.scope
-      for (const name of parameters) scope = scope.replace(`{${name}}`, c.req.param(name) ?? '')
-      if (!grants(exchange.caller.scopes, scope)) {
+      for (const scope of scopesOf(entry, parameters, (name) => c.req.param(name), c.req.path)) {
+        if (grants(exchange.caller.scopes, scope)) continue
         const why = `Caller "${exchange.caller.name}" lacks the scope "${scope}"`
         options.refused?.(exchange, c.req.method, c.req.path, why)
         throw new ApiError(403, 'SCOPE_MISSING', why)
@@ -124,15 +127,42 @@ function handlerOf(entry: RouteEntry, options: PipelineOptions): MiddlewareHandl
       }
       if (facts.long) {
         exchange.hold()
-        return await dispatch(entry, request, exchange)
+        return assertResponse(await dispatch(entry, request, exchange), entry)
       }
-      return await withDeadline(dispatch(entry, request, exchange), options.requestTimeoutMs)
+      const answer = withDeadline(dispatch(entry, request, exchange), options.requestTimeoutMs)
+      return assertResponse(await answer, entry)
     } catch (thrown) {
       const error = toApiError(thrown)
       if (error.code === 'INTERNAL_ERROR') options.failed?.(error.cause)
       return renderOwn(error, c)
     }
   }
+}
+
+/** Bun answers 200 for anything a plugin may return in place of a response. */
+function assertResponse(answer: Response, { owner, method, path }: RouteEntry): Response {
+  if (typeof answer?.status === 'number') return answer
+  throw new TypeError(`Plugin "${owner.plugin.name}" answered ${method} ${path} with no Response`)
+}
+
+/**
+ * The scopes a request needs: with the parameters as Hono decodes them and, where that differs,
+ * as they were sent, because a compatible API may look either up.
+ */
+function scopesOf(
+  entry: RouteEntry,
+  parameters: readonly string[],
+  param: (name: string) => string | undefined,
+  path: string,
+): string[] {
+  if (parameters.length === 0) return [entry.scope]
+  const segments = path.split('/')
+  const places = entry.path.split('/')
+  const fill = (value: (name: string) => string) =>
+    parameters.reduce((scope, name) => scope.replace(`{${name}}`, () => value(name)), entry.scope)
+  const decoded = fill((name) => param(name) ?? '')
+  const sent = fill((name) => segments[places.indexOf(`:${name}`)] ?? '')
+  return decoded === sent ? [decoded] : [decoded, sent]
 }
 
 function ownAuth(routes: readonly RouteEntry[]): (method: string, path: string) => boolean {

@@ -1,8 +1,9 @@
-import { mkdirSync, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { messageOf } from './errors.ts'
 import { answers, EXIT, ListenError } from './listen.ts'
+import { makeFolder } from './make-folder.ts'
 
 /**
  * Makes the state directory and claims it for this process: a Unix socket in it answers as long
@@ -17,7 +18,7 @@ export async function lockState(stateDir: string): Promise<() => Promise<void>> 
     throw new ListenError(`Cannot use the state directory ${stateDir}: ${why}`, code, { cause })
   }
   try {
-    mkdirSync(stateDir, { recursive: true, mode: 0o700 })
+    makeFolder(stateDir, 0o700)
     if (await answers(path)) fail('another cvmd is using it', EXIT.alreadyRunning)
     rmSync(path, { force: true })
   } catch (error) {

@@ -1,13 +1,16 @@
 import { join } from 'node:path'
 import { defineCommand } from 'citty'
 import { KeyStore } from '../auth/keys.ts'
+import { makeFolder } from '../make-folder.ts'
 import { prepare } from '../prepare.ts'
 import { configArgs, jsonArg, out, outJson, prepareOptions } from './common.ts'
 import { CommandFailed } from './main.ts'
 
 async function keyStore(args: { readonly config?: string | undefined }): Promise<KeyStore> {
   const { resolved } = await prepare(prepareOptions(args))
-  const store = new KeyStore(join(resolved.paths.stateDir, 'keys.json'))
+  const { stateDir } = resolved.paths
+  makeFolder(stateDir, 0o700)
+  const store = new KeyStore(join(stateDir, 'keys.json'))
   store.load()
   return store
 }

@@ -23,6 +23,7 @@ export const serve = defineCommand({
   },
   async run({ args }) {
     const daemon = await Daemon.boot(amended(prepareOptions(args), args))
+    surviveStrays(daemon)
     const ended = untilSignal(daemon)
     const watchdog = startWatchdog(async () => true)
     await ended
@@ -32,6 +33,15 @@ export const serve = defineCommand({
     process.exit(0)
   },
 })
+
+/**
+ * What nobody awaited or caught must not end the daemon: a plugin's forgotten promise, or Deno's
+ * throw from inside for a child that died of a real-time signal.
+ */
+function surviveStrays(daemon: Daemon): void {
+  process.on('unhandledRejection', (reason) => daemon.log.error('A promise was dropped', reason))
+  process.on('uncaughtException', (error) => daemon.log.error('An error was not caught', error))
+}
 
 /** Resolves at SIGINT or SIGTERM; SIGHUP reloads. */
 function untilSignal(daemon: Daemon): Promise<void> {

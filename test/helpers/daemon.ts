@@ -18,6 +18,8 @@ export interface DaemonProcess {
   output(): string
   /** `fetch` on the first TCP listener. */
   get(path: string, init?: RequestInit): Promise<Response>
+  /** Sends a signal. */
+  signal(name: NodeJS.Signals): void
   /** Waits for its end and gives its exit status; null after a signal. */
   exited(): Promise<number | null>
   /** SIGTERM, wait, remove the folder. */
@@ -73,6 +75,8 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<DaemonPr
     },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
+  // Not child.kill: Deno's works once, and makes the exit status null.
+  const signal = (name: NodeJS.Signals) => void process.kill(child.pid as number, name)
   let output = ''
   child.stdout?.on('data', (data) => {
     output += data
@@ -89,7 +93,7 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<DaemonPr
   })
   while (!output.includes(until)) {
     if (gone || Date.now() > deadline) {
-      child.kill('SIGKILL')
+      if (!gone) signal('SIGKILL')
       throw new Error(`the daemon did not come up (status ${child.exitCode}):\n${output}`)
     }
     await new Promise((tick) => setTimeout(tick, 10))
@@ -102,6 +106,7 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<DaemonPr
     ports,
     output: () => output,
     get: (path, init) => fetch(`http://127.0.0.1:${ports[0]}${path}`, init),
+    signal,
     exited: () => ended,
     stop: async () => {
       // Not child.kill: after it Deno reports the signal even when the child exits by itself.
