@@ -109,13 +109,14 @@ export class Journal {
     const { dir } = this.#options
     let found = await replay(dir, log.limits.maxEntries + 256)
     let from = found.next
+    this.#head = found.head
     if (!log.settle(found) && (from > log.next || log.hash(from - 1) !== found.head)) {
       // The log was readable before, with numbers of its own: this journal is another run's.
+      from = log.first === 1 ? 1 : Math.min(log.first + 1, log.next)
+      this.#head = from === 1 ? GENESIS : (log.hash(from - 1) ?? log.head)
       const names = found.segments.map((path) => basename(path))
       if (names.length > 0) found = await moveAside(dir, names, from, 'it is of another run')
-      from = log.first === 1 ? 1 : Math.min(log.first + 1, log.next)
     }
-    this.#head = from === 1 ? GENESIS : (log.hash(from - 1) ?? log.head)
     this.#segments = [...found.segments]
     this.#size = found.size
     this.#durable = from - 1
@@ -153,6 +154,8 @@ export class Journal {
     const file = this.#file
     this.#file = undefined
     await file?.close()
+    this.#failure ??= new Error('it is closed')
+    for (const { reject } of this.#waiters.splice(0)) reject(notDurable(this.#failure))
   }
 
   #add(event: Event, hash: string): void {
@@ -165,6 +168,8 @@ export class Journal {
     }
     const line = Buffer.from(recordLine(event, hash))
     const entry = { seq, line, previous: this.#head, lost: this.#lost }
+    this.#lost = 0
+    this.#head = hash
     this.#queue.push(entry)
     this.#queuedBytes += line.length
     this.#running ??= this.#run()

@@ -17,8 +17,8 @@ const JSON_TYPE = { 'content-type': 'application/json' }
 const Tail = z.object({
   tail: z.coerce.number().int().min(0).optional().catch(undefined),
 })
-const Format = z.object({ format: z.string().optional() })
-const NewEvent = z.object({ message: z.string().optional() })
+const Format = z.object({ format: z.string().optional().catch(undefined) })
+const NewEvent = z.object({ message: z.string().optional().catch(undefined) })
 
 /** The routes of flashbots/system-api (spec system-api §5.1 to §5.3). */
 export function systemApiRoutes(view: SystemApiView, recorder: Recorder, maxBytes: number) {
@@ -55,7 +55,7 @@ export function systemApiRoutes(view: SystemApiView, recorder: Recorder, maxByte
       }),
       validate('query', Format),
       (c) =>
-        c.req.valid('query').format === 'text'
+        c.req.query('format') === 'text'
           ? new Response(view.text(), { headers: TEXT })
           : new Response(view.json(), { headers: JSON_TYPE }),
     )
