@@ -2,7 +2,7 @@ import { dirname, join, resolve } from 'node:path'
 import { type Context, Hono } from 'hono'
 import { z } from 'zod'
 import { removeLeftOvers } from '../../src/atomic-file.ts'
-import { lastSegment, systemApiError, systemApiJson } from '../../src/compat/system-api.ts'
+import { lastSegment, systemApiError } from '../../src/compat/system-api.ts'
 import { ApiError, problem } from '../../src/errors.ts'
 import { definePlugin, type PluginEnv, type RoutesOf } from '../../src/plugin.ts'
 import { route } from '../../src/route.ts'
@@ -13,6 +13,7 @@ import { UploadFailure } from './failure.ts'
 import { Lock } from './lock.ts'
 import type { Incoming } from './receive.ts'
 import { skipRest } from './skip-rest.ts'
+import { SystemApiJson, systemApiFailure, systemApiStored } from './system-api.ts'
 import { type Guards, type Stored, Upload } from './upload.ts'
 import { DescriptionJson, describe, ListJson, StoredJson, storedJson } from './view.ts'
 
@@ -42,10 +43,14 @@ const uploads = definePlugin({
     const all = Object.values(files)
     const folders = all.map(({ path }) => dirname(resolve(path)))
     const named = all.some(({ owner }) => owner !== undefined && /[^\d:]/.test(owner))
+    const programs = all.flatMap(({ verify }) => verify?.slice(0, 1) ?? [])
     return {
       read: [...folders, ...(named ? ['/etc/passwd', '/etc/group'] : [])],
       write: folders,
-      run: all.flatMap(({ verify }) => verify?.slice(0, 1) ?? []),
+      // Ends a program that ran too long where the runtime may not signal its group itself.
+      run: programs.length > 0 ? [...programs, '/bin/kill'] : [],
+      // Read by Deno itself whenever it starts a process.
+      env: programs.length > 0 ? ['NODE_V8_COVERAGE'] : [],
     }
   },
   renderError: (error, c) =>
@@ -107,6 +112,7 @@ const uploads = definePlugin({
           body: 'stream',
           long: true,
           head: false,
+          answers: { 200: { description: 'Replaced', schema: SystemApiJson } },
         }),
         skipRest,
         validate('param', Name),
@@ -123,13 +129,7 @@ const uploads = definePlugin({
           try {
             const { size, sha256 } = await counted(name, upload.put(incomingOf(c), guards))
             events.append(`[system-api] file upload success: ${subject} - content: ${size} bytes`)
-            const answer = systemApiJson(200, {
-              file: upload.config.path,
-              message: 'File uploaded successfully',
-              size_bytes: String(size),
-            })
-            answer.headers.set('etag', entityTag(sha256))
-            return answer
+            return systemApiStored(upload.config.path, size, sha256)
           } catch (thrown) {
             if (!(thrown instanceof UploadFailure)) throw thrown
             const { event, error } = systemApiFailure(thrown)
@@ -254,28 +254,5 @@ function incomingOf(c: Context<PluginEnv>): Incoming {
     connection: listener.startsWith('unix:')
       ? `read unix ${listener.slice('unix:'.length)}->@`
       : `read tcp ${listener}->${peer.address}:${peer.port}`,
-  }
-}
-
-/** What system-api answers and records; a refusal is something only cvmd does. */
-function systemApiFailure({ kind, api }: UploadFailure): {
-  readonly event: string
-  readonly error: ApiError
-} {
-  const { headers, cause } = api
-  switch (kind) {
-    case 'read': {
-      const text = 'Failed to read content from payload'
-      return {
-        event: 'failed to read',
-        error: new ApiError(500, api.code, text, { headers, cause }),
-      }
-    }
-    case 'write': {
-      const text = 'Failed to write content to file'
-      return { event: 'failed to write', error: new ApiError(500, api.code, text, { cause }) }
-    }
-    case 'refused':
-      return { event: 'refused', error: api }
   }
 }

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { open } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { removeLeftOvers } from '../../src/atomic-file.ts'
 import { errnoOf, messageOf } from '../../src/errors.ts'
 import { copy } from './chunks.ts'
@@ -20,7 +20,7 @@ import { type Version, Versions } from './versions.ts'
 export interface UploadParts {
   /** The plugin's own folder. */
   readonly stateDir: string
-  /** One at a time replaces a path, even where two names share it. */
+  /** One at a time replaces a file, even where two names share it. */
   readonly lock: Lock
   /** Gives up what is under way. */
   readonly signal: AbortSignal
@@ -129,7 +129,7 @@ export class Upload {
    * @throws {UploadFailure} 404 `UPLOAD_NO_VERSION`, or what kept the file from being written.
    */
   rollback(to: string | undefined): Promise<Stored> {
-    return this.#track(this.#parts.lock.run(resolve(this.config.path), () => this.#rollback(to)))
+    return this.#track(this.#rollback(to))
   }
 
   async describe(): Promise<Description> {
@@ -187,7 +187,7 @@ export class Upload {
         const timeoutMs = config.verify_timeout_s * 1000
         await verify(staged.path, { name, argv: config.verify, timeoutMs, signal })
       }
-      return lock.run(resolve(config.path), async () => {
+      return lock.run(target.path, async () => {
         const now = await this.#locate()
         assertSameFolder(target, now, name)
         await this.#assertConditions(now, conditions)
@@ -197,25 +197,30 @@ export class Upload {
   }
 
   async #rollback(to: string | undefined): Promise<Stored> {
-    const target = await this.#locate()
-    const current = await this.#fingerprint.read(target.path)
-    const versions = await this.#versions.list()
-    const version = versions.find(({ sha256 }) =>
+    const { path } = await this.#locate()
+    return this.#parts.lock.run(path, async () => {
+      const target = await this.#locate()
+      const version = await this.#pick(target, to)
+      return this.#staged(target, async (staged) => {
+        await restore(version, staged, this.name)
+        const done = await this.#publish(staged, target, version.sha256)
+        return { size: version.size, sha256: version.sha256, ...done }
+      })
+    })
+  }
+
+  async #pick({ existing, path }: Target, to: string | undefined): Promise<Version> {
+    const current = existing && (await this.#fingerprint.read(path))
+    const version = (await this.#versions.list()).find(({ sha256 }) =>
       to === undefined ? sha256 !== current?.sha256 : sha256 === to,
     )
-    if (!version) {
-      const wanted = to === undefined ? 'no previous version' : `no version ${to}`
-      throw refused(
-        404,
-        'UPLOAD_NO_VERSION',
-        `Cannot roll back upload "${this.name}": ${wanted} is kept, "keep" is ${this.config.keep}`,
-      )
-    }
-    return this.#staged(target, async (staged) => {
-      await restore(version, staged, this.name)
-      const done = await this.#publish(staged, target, version.sha256)
-      return { size: version.size, sha256: version.sha256, ...done }
-    })
+    if (version) return version
+    const wanted = to === undefined ? 'no previous version' : `no version ${to}`
+    throw refused(
+      404,
+      'UPLOAD_NO_VERSION',
+      `Cannot roll back upload "${this.name}": ${wanted} is kept, "keep" is ${this.config.keep}`,
+    )
   }
 
   async #publish(
