@@ -19,7 +19,7 @@ import { withLockFile } from './lock-file.ts'
 export { KeyFileError } from './key-file.ts'
 
 /** How often a store in use looks whether its file changed. */
-const CHECK_MS = 1000
+const CHECK_MS = 50
 
 /** Longest life of a key: ten years. */
 const MAX_EXPIRES_S = 10 * 366 * 24 * 3600
@@ -58,7 +58,7 @@ interface ActiveKey {
 
 /**
  * Scoped API keys in `keys.json`. Any process may change the file: a store in use looks at most
- * once a second whether it did, so `cvmd key add` needs no reload. A deleted file means no keys; a
+ * every 50 ms whether it did, so `cvmd key add` needs no reload. A deleted file means no keys; a
  * bad one leaves the last good keys in force.
  */
 export class KeyStore {

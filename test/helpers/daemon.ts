@@ -98,7 +98,9 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<DaemonPr
     }
     await new Promise((tick) => setTimeout(tick, 10))
   }
-  const ports = [...output.matchAll(/Listening on \S+?:(\d+)$/gm)].map(([, port]) => Number(port))
+  const ports = [...output.matchAll(/Listening on (?!unix)\S+?:(\d+)["\s]/g)].map(([, port]) =>
+    Number(port),
+  )
   return {
     child,
     folder,
