@@ -4,7 +4,13 @@ import type { TomlTable } from './toml.ts'
 const PREFIX = 'CVMD_'
 
 /** Variables that steer the client or the tests, not the daemon's configuration. */
-const NOT_CONFIG = new Set(['CVMD_SOCKET', 'CVMD_TOKEN', 'CVMD_REQUIRE', 'CVMD_TEST_RUNTIME'])
+const NOT_CONFIG = new Set([
+  'CVMD_SOCKET',
+  'CVMD_TOKEN',
+  'CVMD_REQUIRE',
+  'CVMD_TEST_RUNTIME',
+  'CVMD_TEST_BINARY',
+])
 
 /**
  * Lays environment overrides over a parsed file: `CVMD_PLUGINS__EVENTLOG__MAX_ENTRIES=500` sets

@@ -1,0 +1,130 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createConsola } from 'consola/core'
+import { parseConfig } from './conformance/check.ts'
+import { folderChecks, sampleTable } from './conformance/folder.ts'
+import { lifecycleChecks } from './conformance/lifecycle.ts'
+import { routeChecks } from './conformance/routes.ts'
+import { shapeChecks } from './conformance/shape.ts'
+import { within } from './deadline.ts'
+import { probe } from './device/probe.ts'
+import { messageOf } from './errors.ts'
+import { EventLog } from './events/log.ts'
+import { Metrics } from './metrics.ts'
+import type { AnyPlugin, Services } from './plugin.ts'
+import { assertPlugin } from './plugin-shape.ts'
+import { type SetUpPlugin, setUp } from './setup.ts'
+
+/** What came of one check. */
+export interface CheckResult {
+  /** What must hold, as a sentence part: `setup is pure`. */
+  readonly check: string
+  readonly ok: boolean
+  /** Why it failed, or what the check saw or had to leave out. */
+  readonly detail: string
+}
+
+/** How a plugin is to be tested. */
+export interface ConformanceOptions {
+  /** The plugin's folder, with README.md and config.sample.toml; absent: these are not checked. */
+  readonly folder?: string
+  /** A plugin of this repository: named like its folder, and free to claim any path. */
+  readonly builtin?: boolean
+  /** Its configuration table for the checks that set it up. Default: its sample, else `{}`. */
+  readonly config?: unknown
+  /** Services of other plugins it uses. */
+  readonly services?: Partial<Services>
+}
+
+/** One check: gives what it saw, or throws with what is wrong. */
+export interface Check {
+  readonly check: string
+  run(subject: Subject): string | undefined | Promise<string | undefined>
+}
+
+/** What the checks look at. */
+export interface Subject {
+  readonly plugin: AnyPlugin
+  readonly options: ConformanceOptions
+  /** The table its configuration is parsed from. */
+  readonly table: unknown
+  /** Why it cannot start on this machine, or undefined. */
+  readonly unmet: string | undefined
+  /** A folder for this test alone; removed at the end. */
+  readonly scratch: string
+  /** Sets the plugin up anew; its state folder would be in `stateRoot`, by default a fresh one. */
+  setUp(stateRoot?: string): SetUpPlugin
+}
+
+/** No check may hang the run. */
+const CHECK_TIMEOUT_MS = 15_000
+
+/**
+ * Runs the contract every plugin keeps: shape, configuration, folder, purity of `setup`, life cycle,
+ * routes, errors and permissions. Opens no listener; starts the plugin only where the machine has
+ * what it requires.
+ *
+ * @param plugin The default export of a plugin module.
+ * @returns One result per check; the first failing shape ends the run, as nothing else could be read.
+ */
+export async function testPlugin(
+  plugin: unknown,
+  options: ConformanceOptions = {},
+): Promise<CheckResult[]> {
+  const shape = 'the module exports a plugin of this contract version'
+  try {
+    assertPlugin(plugin)
+  } catch (error) {
+    return [{ check: shape, ok: false, detail: messageOf(error) }]
+  }
+  const scratch = mkdtempSync(join(tmpdir(), 'cvmd-plugin-test-'))
+  try {
+    const subject = await subjectOf(plugin, options, scratch)
+    const results: CheckResult[] = [{ check: shape, ok: true, detail: plugin.name }]
+    for (const check of [...shapeChecks, ...folderChecks, ...routeChecks, ...lifecycleChecks]) {
+      results.push(await runCheck(check, subject))
+    }
+    return results
+  } finally {
+    rmSync(scratch, { recursive: true, force: true })
+  }
+}
+
+async function runCheck({ check, run }: Check, subject: Subject): Promise<CheckResult> {
+  try {
+    const seen = await within(CHECK_TIMEOUT_MS, (async () => run(subject))(), 'end')
+    return { check, ok: true, detail: seen ?? '' }
+  } catch (error) {
+    return { check, ok: false, detail: messageOf(error) }
+  }
+}
+
+async function subjectOf(
+  plugin: AnyPlugin,
+  options: ConformanceOptions,
+  scratch: string,
+): Promise<Subject> {
+  const { requires } = plugin
+  const machine = await probe('/', [requires])
+  const table = options.config ?? sampleTable(plugin.name, options.folder) ?? {}
+  const log = createConsola({ level: -999 })
+  return {
+    plugin,
+    options,
+    table,
+    unmet: requires === undefined || machine.has(requires) ? undefined : machine.explain(requires),
+    scratch,
+    setUp(stateRoot = mkdtempSync(join(scratch, 'state-'))) {
+      const config = parseConfig(plugin, table)
+      const parts = {
+        eventLog: new EventLog(),
+        device: machine,
+        metrics: new Metrics(),
+        log,
+        stateDir: stateRoot,
+      }
+      return setUp(plugin, config, parts, options.services ?? {})
+    },
+  }
+}
