@@ -137,7 +137,8 @@ async function appendLines(
     framer.push(data.subarray(start, bytesRead))
     framer.end()
     at += bytesRead
-    if (skip < done) skip = 0
+    // Lines that came meanwhile are new, however many events the journal got since the note.
+    skip = Math.min(skip, done)
     await journal?.durable(log.next - 1)
   }
 }

@@ -65,7 +65,10 @@ export async function replay(dir: string, keep: number): Promise<Replay> {
     const path = join(dir, name)
     const data = await readFile(path)
     const end = reader.segment(name, data, i === names.length - 1)
-    if (reader.broken !== undefined) return moveAside(dir, names, reader.next, reader.broken)
+    if (reader.broken !== undefined) {
+      const next = Math.max(reader.next, await beyond(dir, names))
+      return moveAside(dir, names, next, reader.broken)
+    }
     torn = data.length - end
     if (torn > 0) await (end === 0 ? rm(path) : truncate(path, end))
     if (end === 0) continue
@@ -134,9 +137,9 @@ class ChainReader {
 
   #header(name: string, value: unknown): string | undefined {
     const { journal, first, previous, lost } = (value ?? {}) as Partial<SegmentHeader>
-    const named = Number(SEGMENT.exec(name)?.[1])
+    const named = numberOf(name)
     const known = this.next > 1
-    if (!known || named > this.next) this.next = Math.max(this.next, named)
+    this.next = Math.max(this.next, named)
     if (journal !== 1 || typeof previous !== 'string') return 'the segment has no header'
     if (first !== named) return `the segment starts with ${first}, its name says otherwise`
     if (known && lost === undefined && previous !== this.head) return 'the chain is broken'
@@ -157,6 +160,16 @@ class ChainReader {
     if (this.#records.length > 2 * this.#keep) this.#records = this.#records.slice(-this.#keep)
     return undefined
   }
+}
+
+/** A number beyond all that the segments can have used, whatever is in them. */
+async function beyond(dir: string, names: readonly string[]): Promise<number> {
+  const newest = names.at(-1) as string
+  return numberOf(newest) + count(await readFile(join(dir, newest)))
+}
+
+function numberOf(name: string): number {
+  return Number(SEGMENT.exec(name)?.[1])
 }
 
 /** The complete lines of a file, without their line feeds. */

@@ -107,7 +107,7 @@ export class Journal {
    */
   async open(log: EventLog): Promise<Replay> {
     const { dir } = this.#options
-    let found = await replay(dir, log.limits.maxEntries + 256)
+    let found = await replay(dir, Math.max(0, log.limits.maxEntries) + 256)
     let from = found.next
     this.#head = found.head
     if (!log.settle(found) && (from > log.next || log.hash(from - 1) !== found.head)) {

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { type AddressInfo, connect } from 'node:net'
 import { test } from 'node:test'
 import { getRequestListener } from '@hono/node-server'
+import { parse } from 'smol-toml'
+import * as v from 'valibot'
 import eventlog from '../../plugins/eventlog/index.ts'
 import { followEvents } from '../../src/events/follow.ts'
 import type { EventPage } from '../../src/events/wire.ts'
@@ -460,6 +463,20 @@ test('a client that does not read /logs delays nobody', async () => {
       await new Promise((resolve) => server.close(resolve))
     }
   })
+})
+
+test('the sample parses to the defaults, and the README shows it', () => {
+  const folder = new URL('../../plugins/eventlog/', import.meta.url)
+  const sample = readFileSync(new URL('config.sample.toml', folder), 'utf8')
+  const table = (text: string) => {
+    const { plugins } = parse(text) as { plugins: { eventlog: unknown } }
+    return v.parse(eventlog.config, plugins.eventlog)
+  }
+  assert.deepEqual(table(sample), v.parse(eventlog.config, {}))
+  assert.deepEqual(table(sample.replace(/^# /gm, '')), v.parse(eventlog.config, {}))
+  assert.ok(readFileSync(new URL('README.md', folder), 'utf8').includes(sample))
+  const wrong = [{ max_line_bytes: 0 }, { fifo_mode: '0999' }, { fifo: '' }, { entries: 5 }]
+  for (const config of wrong) assert.throws(() => v.parse(eventlog.config, config))
 })
 
 test('start and stop are safe in any order', async () => {
