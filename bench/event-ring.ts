@@ -1,81 +1,105 @@
-// Hot paths of the event log: `bun bench/event-ring.ts`, `node --import tsx bench/event-ring.ts`,
-// `deno run -A --no-check bench/event-ring.ts`. Prints median and p99 of batches.
+// The event log without a socket: appending, the chain, system-api's views, and framing of FIFO
+// lines. `bun bench/event-ring.ts`, `node --import tsx bench/event-ring.ts`.
 
 import { LineFramer } from '../plugins/eventlog/line-framer.ts'
 import { SystemApiView } from '../plugins/eventlog/view.ts'
 import { EventLog } from '../src/events/log.ts'
+import { type Case, measure } from './measure.ts'
 
-const ROUNDS = 200
+const COUNT = 10_000
+const LINE = 'service ready: listening on 127.0.0.1:8080, 12 workers'
 
-/** Runs `work` (which does `count` things) many times; prints the time of one thing. */
-function bench(name: string, count: number, work: (round: number) => void, after?: () => void) {
-  for (let i = 0; i < ROUNDS / 4; i++) {
-    work(i)
-    after?.()
-  }
-  const times: number[] = []
-  for (let i = 0; i < ROUNDS; i++) {
-    const start = performance.now()
-    work(i)
-    times.push(((performance.now() - start) * 1e6) / count)
-    after?.()
-  }
-  times.sort((a, b) => a - b)
-  const at = (share: number) => times[Math.floor(share * (times.length - 1))] as number
-  const figure = (ns: number) =>
-    `${ns < 10_000 ? `${ns.toFixed(0)} ns` : `${(ns / 1000).toFixed(1)} µs`}`
-  const rate = Math.round(1e9 / at(0.5)).toLocaleString('en')
-  console.log(
-    `${name.padEnd(44)} median ${figure(at(0.5)).padStart(9)}  p99 ${figure(at(0.99)).padStart(9)}  ${rate}/s`,
-  )
+await measure([ringAlone(), withChain(), withSubscriber(), ...views(), fifoLine()])
+
+function append(log: EventLog): void {
+  for (let i = 0; i < COUNT; i++) log.append('bench', LINE)
 }
 
-const line = 'service ready: listening on 127.0.0.1:8080, 12 workers'
-
-{
+/** The chain is caught up with outside the measured time. */
+function ringAlone(): Case {
   const log = new EventLog()
-  const append = () => {
-    for (let i = 0; i < 10_000; i++) log.append('bench', line)
+  return {
+    name: 'append, ring alone',
+    count: COUNT,
+    work: () => append(log),
+    after: () => void log.head,
   }
-  // The chain is caught up with outside the measured time.
-  bench('append, ring alone', 10_000, append, () => log.head)
 }
-{
+
+function withChain(): Case {
   const log = new EventLog()
-  bench('append, with its share of the chain', 10_000, () => {
-    for (let i = 0; i < 10_000; i++) log.append('bench', line)
-    if (log.head === '') throw new Error('no hash')
+  return {
+    name: 'append, with its share of the chain',
+    count: COUNT,
+    work() {
+      append(log)
+      if (log.head === '') throw new Error('there is no hash')
+    },
+  }
+}
+
+/** Every append is followed by its own wake-up, as when requests come one by one. */
+function withSubscriber(): Case {
+  const log = new EventLog()
+  let calls = 0
+  log.subscribe(() => {
+    calls++
   })
-}
-{
-  const log = new EventLog()
-  for (let i = 0; i < 1000; i++) log.append('bench', line)
-  const view = new SystemApiView(log)
-  let size = 0
-  for (const [name, read] of [
-    ['/logs', () => view.text()],
-    ['/api/v1/events', () => view.json()],
-  ] as const) {
-    bench(`render ${name}, 1000 events, no churn`, 1000, () => {
-      for (let i = 0; i < 1000; i++) size += read().length
-    })
-    bench(`render ${name}, 1000 events, one append each`, 100, () => {
-      for (let i = 0; i < 100; i++) {
-        log.append('bench', line)
-        size += read().length
+  return {
+    name: 'append, one subscriber told each time',
+    count: COUNT,
+    async work() {
+      calls = 0
+      for (let i = 0; i < COUNT; i++) {
+        log.append('bench', LINE)
+        await undefined
       }
-    })
+      if (calls < COUNT) throw new Error(`the subscriber was told ${calls} times`)
+    },
+    after: () => void log.head,
   }
-  if (size === 0) throw new Error('nothing was rendered')
 }
-{
+
+function views(): Case[] {
   const log = new EventLog()
-  const chunk = Buffer.from(`${line}\n`.repeat(1190))
-  const framer = new LineFramer(65_536, (message) => log.append('fifo', message))
-  bench(
-    'FIFO line: framing and append',
-    1190,
-    () => framer.push(chunk),
-    () => log.head,
-  )
+  for (let i = 0; i < log.limits.maxEntries; i++) log.append('bench', LINE)
+  const view = new SystemApiView(log)
+  const read = (bytes: Uint8Array) => {
+    if (bytes.length < log.limits.maxEntries) throw new Error('events are missing')
+  }
+  return (['text', 'json'] as const).flatMap((name) => [
+    {
+      name: `view of 1,000 events as ${name}, unchanged`,
+      count: COUNT,
+      work() {
+        for (let i = 0; i < COUNT; i++) read(view[name]())
+      },
+    },
+    {
+      name: `view of 1,000 events as ${name}, one append before each`,
+      count: 100,
+      work() {
+        for (let i = 0; i < 100; i++) {
+          log.append('bench', LINE)
+          read(view[name]())
+        }
+      },
+      after: () => void log.head,
+    },
+  ])
+}
+
+function fifoLine(): Case {
+  const log = new EventLog()
+  const count = Math.floor(65_536 / (LINE.length + 1))
+  const chunk = Buffer.from(`${LINE}\n`.repeat(count))
+  const framer = new LineFramer(65_536, (message) => {
+    log.append('fifo', message)
+  })
+  return {
+    name: 'FIFO line, framing and append',
+    count,
+    work: () => framer.push(chunk),
+    after: () => void log.head,
+  }
 }
