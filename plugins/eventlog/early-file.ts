@@ -11,6 +11,8 @@ import { leadingTime } from './timestamps.ts'
 /** Newest bytes of a file that are taken in. */
 const MAX_BYTES = 64 * 1024 * 1024
 
+const NOTE = 'early.json'
+
 /** What is needed to take a file in exactly once over a crash. */
 export interface EarlyFileOptions {
   readonly log: EventLog
@@ -91,7 +93,7 @@ export async function takeIn(
   try {
     const { dev, ino } = await file.stat()
     const identity = `${dev}:${ino}`
-    const notePath = join(options.stateDir, 'early.json')
+    const notePath = join(options.stateDir, NOTE)
     const note = options.journal && (await readNote(notePath, identity))
     const from = note?.from ?? Math.max(0, (await file.stat()).size - MAX_BYTES)
     const total = await appendLines(file, from, options, note, (seq, lines) => {
@@ -99,11 +101,16 @@ export async function takeIn(
     })
     await rm(early)
     await syncDirectory(dirname(early))
-    await rm(notePath, { force: true })
+    await forgetNote(options.stateDir)
     return { lines: total, skipped: from }
   } finally {
     await file.close()
   }
+}
+
+/** Removes a note whose file is gone: a later file may get the same inode. */
+export function forgetNote(stateDir: string): Promise<void> {
+  return rm(join(stateDir, NOTE), { force: true })
 }
 
 /** Appends lines until the file has no more; returns how many. */

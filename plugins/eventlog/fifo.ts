@@ -1,7 +1,13 @@
 import { lstat, stat } from 'node:fs/promises'
 import type { EventLog } from '../../src/events/log.ts'
 import type { EventSink } from '../../src/events/sink.ts'
-import { type EarlyFileOptions, earlyPath, replaceByFifo, takeIn } from './early-file.ts'
+import {
+  type EarlyFileOptions,
+  earlyPath,
+  forgetNote,
+  replaceByFifo,
+  takeIn,
+} from './early-file.ts'
 import { type FifoReader, readFifo } from './fifo-reader.ts'
 import type { Journal } from './journal.ts'
 import { LineFramer } from './line-framer.ts'
@@ -97,7 +103,7 @@ export class Fifo {
   async #takeIn(): Promise<void> {
     const { path, log, journal, maxLineBytes, stateDir, events } = this.#options
     const early = await lstat(earlyPath(path)).catch(() => undefined)
-    if (!early) return
+    if (!early) return journal && forgetNote(stateDir)
     // A crash came before the FIFO was in place: that is the next step, not this one.
     const current = await lstat(path).catch(() => undefined)
     if (current?.ino === early.ino && current.dev === early.dev) return
