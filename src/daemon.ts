@@ -4,30 +4,22 @@ import { type Audit, createAudit } from './auth/audit.ts'
 import { KeyStore } from './auth/keys.ts'
 import { PasswordStore } from './auth/password.ts'
 import { Throttle } from './auth/throttle.ts'
-import type { ListenerConfig } from './config/resolve.ts'
-import type { CoreView, PluginReport, ReloadReport } from './core-plugin.ts'
+import type { CoreView, ReloadReport } from './core-plugin.ts'
 import { messageOf } from './errors.ts'
 import { EventLog } from './events/log.ts'
 import type { EventSink } from './events/sink.ts'
 import { buildGeneration, type Generation, type GenerationParts } from './generation.ts'
-import { StartError, startPlugin, stopAll, stopPlugin } from './lifecycle.ts'
-import { type Listener, openListener } from './listen.ts'
+import { startPlugin, stopAll } from './lifecycle.ts'
+import { closeAll, ListenerSet } from './listener-set.ts'
 import { createLog, logFormat, setLevel } from './log.ts'
 import { Metrics } from './metrics.ts'
-import type { PluginInstance } from './plugin.ts'
 import { type Prepared, type PrepareOptions, prepare } from './prepare.ts'
-import { routesOf } from './registry.ts'
-import { type Handler, runtimeVersion, type TlsPair } from './runtime.ts'
+import { pluginReports, waitingOf } from './reports.ts'
+import { type Handler, runtimeVersion } from './runtime.ts'
+import type { SetUpPlugin } from './setup.ts'
 import { lockState } from './state-lock.ts'
 import { notifySystemd } from './systemd.ts'
-import { TlsFiles } from './tls/files.ts'
 import { VERSION } from './version.ts'
-
-/** An open listener and, with TLS, the files its certificate comes from. */
-interface OpenListener {
-  readonly listener: Listener
-  readonly tls: TlsFiles | undefined
-}
 
 /**
  * The running daemon: one generation of plugins behind any number of listeners, both of which a
@@ -41,12 +33,11 @@ export class Daemon {
   readonly #throttle = new Throttle()
   readonly #log: ConsolaInstance
   readonly #audit: Audit
-  readonly #failed = new Map<string, string>()
+  readonly #listeners: ListenerSet
   #generation: Generation | undefined
   /** What {@link #generation} was built from. */
   #prepared: Prepared | undefined
   #keys: KeyStore | undefined
-  #open: OpenListener[] = []
   #unlock: (() => Promise<void>) | undefined
   /** While plugins are exchanged, requests wait here for the new ones. */
   #gate: Promise<void> | undefined
@@ -58,6 +49,8 @@ export class Daemon {
     this.#eventLog = eventLog
     this.#events = eventLog.sink('cvmd')
     this.#audit = createAudit(this.#events)
+    const handler = (name: string) => this.#handlerOf(name)
+    this.#listeners = new ListenerSet({ handler, log, events: this.#events })
     this.#log = log
   }
 
@@ -85,9 +78,9 @@ export class Daemon {
     return daemon
   }
 
-  /** Listeners with their ports, for the log and tests. */
-  get listeners(): readonly { readonly name: string; readonly port: number }[] {
-    return this.#open.map(({ listener }) => ({ name: listener.name, port: listener.port }))
+  /** Whether a listener answers a real request, for the watchdog. */
+  alive(): Promise<boolean> {
+    return this.#listeners.alive()
   }
 
   get log(): ConsolaInstance {
@@ -104,31 +97,27 @@ export class Daemon {
     const generation = await this.#build(prepared)
     this.#generation = generation
     this.#prepared = prepared
-    for (const loaded of generation.plugins) {
-      await this.#startOne(loaded, resolved.core.start_timeout_ms, prepared)
-    }
-    for (const config of resolved.listeners) this.#open.push(await this.#openOne(config))
-    for (const { listener } of this.#open) {
-      const address = listener.port === 0 ? listener.name : withPort(listener)
-      this.#log.info(`Listening on ${address}`)
-    }
+    for (const loaded of generation.plugins) await this.#startOne(loaded, generation, prepared)
+    const opened = await this.#listeners.open(resolved.listeners)
+    await this.#listeners.use(opened, resolved.listeners, 0)
     this.#log.info(`Serving ${generation.plugins.length} plugins`)
     this.#events.append(`ready with ${generation.plugins.map((p) => p.plugin.name).join(', ')}`)
-    notifySystemd(['READY=1', `STATUS=Serving on ${this.#open.length} listeners`])
+    notifySystemd(['READY=1', `STATUS=Serving on ${opened.length} listeners`])
   }
 
   /** Starts a plugin; one from outside that fails is marked and leaves the others alone. */
   async #startOne(
-    loaded: Generation['plugins'][number],
-    timeoutMs: number,
-    prepared: Prepared,
+    loaded: SetUpPlugin,
+    generation: Generation,
+    { resolved, externals }: Prepared,
   ): Promise<void> {
     try {
-      await startPlugin(loaded, timeoutMs)
+      await startPlugin(loaded, resolved.core.start_timeout_ms)
     } catch (error) {
       const { name } = loaded.plugin
-      if (!isExternal(prepared, name)) throw error
-      this.#fail(name, messageOf(error))
+      if (!externals.some((e) => 'plugin' in e && e.plugin.name === name)) throw error
+      generation.failed.set(name, messageOf(error))
+      this.#complain(messageOf(error))
     }
   }
 
@@ -157,8 +146,7 @@ export class Daemon {
       },
     }
     const generation = buildGeneration(prepared, parts, this.#generation)
-    this.#failed.clear()
-    for (const { name, reason } of generation.refused) this.#fail(name, reason)
+    for (const reason of generation.failed.values()) this.#complain(reason)
     return generation
   }
 
@@ -179,32 +167,6 @@ export class Daemon {
       this.#log.warn(`No password is set yet: POST it to /api/v1/set-basic-auth (${file})`)
     }
     return store
-  }
-
-  async #openOne(config: ListenerConfig): Promise<OpenListener> {
-    const files = config.tls && this.#tlsFiles(config)
-    const loaded = await files?.load()
-    if (loaded?.created) this.#log.info(`Made a self-signed certificate for ${config.name}`)
-    const listener = await openListener(config, loaded?.pair, this.#handlerOf(config.name))
-    files?.watch((next: TlsPair) => {
-      listener.replaceTls(next)
-      this.#events.append(`certificate of ${config.name} was reloaded`)
-    })
-    return { listener, tls: files }
-  }
-
-  #tlsFiles(config: ListenerConfig): TlsFiles {
-    const tls = config.tls as NonNullable<ListenerConfig['tls']>
-    return new TlsFiles({
-      certPath: tls.cert,
-      keyPath: tls.key,
-      createIfMissing: tls.create_if_missing,
-      hosts: tls.hosts,
-      report: (message, level) => {
-        this.#log[level](message)
-        this.#events.append(message, { level })
-      },
-    })
   }
 
   #handlerOf(name: string): Handler {
@@ -248,84 +210,74 @@ export class Daemon {
   async #apply(prepared: Prepared): Promise<ReloadReport> {
     const old = this.#generation as Generation
     const { resolved } = prepared
-    const warnings = [...resolved.warnings]
     if (resolved.paths.stateDir !== old.resolved.paths.stateDir) {
       throw new Error('Cannot change state_dir while running: restart cvmd')
     }
     const next = await this.#build(prepared)
-    const current = new Map(this.#open.map((open) => [open.listener.name, open]))
-    const added = resolved.listeners.filter(({ name }) => !current.has(name))
-    const opened: OpenListener[] = []
-    const stopped = old.plugins.filter((loaded) => !next.kept.has(loaded))
-    const started = next.plugins.filter((loaded) => !next.kept.has(loaded))
-    let openGate = () => {}
+    // New listeners serve nothing until the generation is exchanged.
+    const opened = await this.#listeners.open(resolved.listeners)
     try {
-      // New listeners serve nothing until the generation is exchanged below.
-      for (const config of added) opened.push(await this.#openOne(config))
-      this.#gate = new Promise((resolve) => {
-        openGate = resolve
-      })
-      await stopAll(stopped, resolved.core.shutdown_timeout_ms)
-      for (const loaded of started) {
-        await this.#startOne(loaded, resolved.core.start_timeout_ms, prepared)
-      }
+      await this.#exchange(old, next, prepared)
     } catch (error) {
-      await Promise.all(opened.map((open) => this.#close(open, 0)))
-      if (error instanceof StartError) await this.#restore(old, started, stopped)
+      await closeAll(opened, 0)
       throw error
-    } finally {
-      if (!this.#stopping) this.#gate = undefined
-      openGate()
     }
-    this.#generation = next
-    this.#prepared = prepared
     setLevel(this.#log, resolved.core.log.level)
-    const removed = this.#open.filter((open) => !next.mounted.has(open.listener.name))
-    this.#open = [...this.#open.filter((open) => !removed.includes(open)), ...opened]
-    for (const open of this.#open) {
-      const config = resolved.listeners.find(({ name }) => name === open.listener.name)
-      if (config && !sameEndpoint(config, open.listener.config)) {
-        warnings.push(`${config.name}: limits, mode, group and tls paths change at the next start`)
-      }
-      await this.#reloadTls(open)
-    }
     const deadline = resolved.core.shutdown_timeout_ms
-    for (const open of removed) void this.#close(open, deadline)
+    const late = await this.#listeners.use(opened, resolved.listeners, deadline)
+    const warnings = [...resolved.warnings, ...late]
     this.#warn(warnings)
+    const names = (plugins: Iterable<SetUpPlugin>) => [...plugins].map((p) => p.plugin.name)
     return {
-      started: started.map(({ plugin }) => plugin.name),
-      stopped: stopped.map(({ plugin }) => plugin.name),
-      kept: [...next.kept].map(({ plugin }) => plugin.name),
-      listeners: this.#open.map(({ listener }) => listener.name),
+      started: names(next.plugins.filter((loaded) => !next.kept.has(loaded))),
+      stopped: names(old.plugins.filter((loaded) => !next.kept.has(loaded))),
+      kept: names(next.kept),
+      listeners: this.#listeners.names,
       warnings,
     }
   }
 
-  async #reloadTls({ listener, tls }: OpenListener): Promise<void> {
+  /** Stops what goes, starts what comes; requests wait meanwhile. */
+  async #exchange(old: Generation, next: Generation, prepared: Prepared): Promise<void> {
+    let openGate = () => {}
+    this.#gate = new Promise((resolve) => {
+      openGate = resolve
+    })
     try {
-      if (tls && (await tls.reload()) && tls.pair) listener.replaceTls(tls.pair)
+      const stopped = old.plugins.filter((loaded) => !next.kept.has(loaded))
+      await stopAll(stopped, prepared.resolved.core.shutdown_timeout_ms)
+      for (const loaded of next.plugins) {
+        if (!next.kept.has(loaded)) await this.#startOne(loaded, next, prepared)
+      }
+      this.#generation = next
+      this.#prepared = prepared
     } catch (error) {
-      this.#log.warn(`Certificate of ${listener.name} not reloaded: ${messageOf(error)}`)
+      await this.#restore(old, next)
+      throw error
+    } finally {
+      this.#gate = undefined
+      openGate()
     }
   }
 
   /** Puts the old generation back after a new plugin failed to start; stopped ones are made anew. */
-  async #restore(
-    old: Generation,
-    started: Generation['plugins'],
-    stopped: Generation['plugins'],
-  ): Promise<void> {
+  async #restore(old: Generation, next: Generation): Promise<void> {
     const { start_timeout_ms: timeout } = old.resolved.core
-    await stopAll(started, timeout)
-    const survivors = old.plugins.filter((loaded) => !stopped.includes(loaded))
-    this.#generation = { ...old, plugins: survivors }
-    this.#generation = await this.#build(this.#prepared as Prepared)
-    for (const loaded of this.#generation.plugins) {
-      if (survivors.includes(loaded)) continue
+    const kept = old.plugins.filter((loaded) => next.kept.has(loaded))
+    await stopAll(
+      next.plugins.filter((loaded) => !next.kept.has(loaded)),
+      timeout,
+    )
+    this.#generation = { ...old, plugins: kept }
+    const again = await this.#build(this.#prepared as Prepared)
+    this.#generation = again
+    for (const loaded of again.plugins) {
+      if (kept.includes(loaded)) continue
       try {
         await startPlugin(loaded, timeout)
       } catch (error) {
-        this.#fail(loaded.plugin.name, messageOf(error))
+        again.failed.set(loaded.plugin.name, messageOf(error))
+        this.#complain(messageOf(error))
       }
     }
   }
@@ -344,70 +296,22 @@ export class Daemon {
     this.#events.append('stopping')
     // Streams end when their plugin's signal aborts, so that they do not hold the drain.
     for (const loaded of generation?.plugins ?? []) loaded.abort.abort()
-    await Promise.all(this.#open.map((open) => this.#close(open, deadline)))
-    for (const loaded of [...(generation?.plugins ?? [])].reverse()) {
-      await stopPlugin(loaded, deadline)
-    }
+    await this.#listeners.close(deadline)
+    await stopAll(generation?.plugins ?? [], deadline)
     await this.#unlock?.()
-  }
-
-  async #close(open: OpenListener, deadlineMs: number): Promise<void> {
-    open.tls?.stop()
-    await open.listener.close(deadlineMs)
   }
 
   #view(): CoreView {
     return {
-      plugins: () => this.#reports(),
+      plugins: () => (this.#generation ? pluginReports(this.#generation) : []),
       routes: (listener) => this.#generation?.mounted.get(listener)?.routes ?? [],
-      notReady: () => this.#notReady(),
+      notReady: () => (this.#generation ? waitingOf(this.#generation) : {}),
       metrics: () => this.#metrics.render(),
       reload: () => this.reload(),
     }
   }
 
-  #reports(): PluginReport[] {
-    const generation = this.#generation
-    const decided = (generation?.resolved.plugins ?? []).map(({ plugin, state, reason }) => {
-      const loaded = generation?.plugins.find((p) => p.plugin.name === plugin.name)
-      const failure = this.#failed.get(plugin.name)
-      return {
-        name: plugin.name,
-        summary: plugin.summary,
-        state: failure === undefined ? state : ('failed' as const),
-        reason: failure ?? reason,
-        requires: plugin.requires ?? null,
-        exposure: plugin.exposure ?? 'local',
-        routes: loaded ? routesOf(loaded).map(({ method, path }) => ({ method, path })) : [],
-      }
-    })
-    const known = new Set(decided.map(({ name }) => name))
-    const unnamed = [...this.#failed].filter(([name]) => !known.has(name))
-    return [
-      ...decided,
-      ...unnamed.map(([name, reason]) => ({
-        name,
-        summary: '',
-        state: 'failed' as const,
-        reason,
-        requires: null,
-        exposure: 'local' as const,
-        routes: [],
-      })),
-    ]
-  }
-
-  #notReady(): Record<string, string> {
-    const waiting: Record<string, string> = Object.fromEntries(this.#failed)
-    for (const { plugin, instance, unavailable } of this.#generation?.plugins ?? []) {
-      const reason = unavailable ?? reasonOf(instance)
-      if (reason !== undefined) waiting[plugin.name] = reason
-    }
-    return waiting
-  }
-
-  #fail(name: string, reason: string): void {
-    this.#failed.set(name, reason)
+  #complain(reason: string): void {
     this.#log.error(reason)
     this.#events.append(reason, { level: 'error' })
   }
@@ -415,38 +319,4 @@ export class Daemon {
   #warn(warnings: readonly string[]): void {
     for (const warning of warnings) this.#log.warn(warning)
   }
-}
-
-/** What a plugin says about itself; one that throws there is not ready either. */
-function reasonOf(instance: PluginInstance): string | undefined {
-  try {
-    return instance.notReady?.()
-  } catch (error) {
-    return `notReady failed: ${messageOf(error)}`
-  }
-}
-
-function isExternal(prepared: Prepared, name: string): boolean {
-  return prepared.externals.some((result) => 'plugin' in result && result.plugin.name === name)
-}
-
-/** With port 0 in the configuration the kernel chose one, which is what a person needs to know. */
-function withPort({ name, port }: Listener): string {
-  return name.replace(/:\d+$/, `:${port}`)
-}
-
-/** Whether two configurations of a listener bind it in the same way. */
-function sameEndpoint(a: ListenerConfig, b: ListenerConfig): boolean {
-  const bound = (c: ListenerConfig) =>
-    JSON.stringify([
-      c.mode,
-      c.group,
-      c.tls,
-      c.max_head_bytes,
-      c.head_timeout_ms,
-      c.idle_timeout_ms,
-      c.max_connections,
-      c.max_connections_per_peer,
-    ])
-  return bound(a) === bound(b)
 }

@@ -9,19 +9,16 @@ import type { Prepared } from './prepare.ts'
 import { assertOutsideCore, RouteConflict } from './registry.ts'
 import { type CoreParts, type SetUpPlugin, setUp } from './setup.ts'
 
-/** A plugin that was refused, and why. */
-export interface Refused {
-  /** Its name, or its file when it never got as far as having one. */
-  readonly name: string
-  readonly reason: string
-}
-
 /** One configuration brought to life: plugins set up, listeners' routes built, nothing started. */
 export interface Generation {
   readonly resolved: Resolved
   /** In start order, without the core's own. */
   readonly plugins: readonly SetUpPlugin[]
-  readonly refused: readonly Refused[]
+  /**
+   * Plugins from outside that cannot run, with the reason, by name or, when they never got as far
+   * as having one, by file. Grows when one fails to start.
+   */
+  readonly failed: Map<string, string>
   readonly mounted: ReadonlyMap<string, Mounted>
   readonly passwords: PasswordStore | undefined
   /** Instances taken over from the previous generation because nothing about them changed. */
@@ -49,12 +46,11 @@ export function buildGeneration(
   previous?: Generation,
 ): Generation {
   const { resolved, externals } = prepared
-  const refused: Refused[] = externals.flatMap((result) =>
-    'error' in result ? [{ name: result.name ?? result.file.path, reason: result.error }] : [],
-  )
+  const failed = new Map<string, string>()
   const digests = new Map<string, string>()
   for (const result of externals) {
     if ('plugin' in result) digests.set(result.plugin.name, result.digest)
+    else failed.set(result.name ?? result.file.path, result.error)
   }
   const fingerprints = new Map<string, string>()
   for (const { plugin } of resolved.plugins) {
@@ -62,20 +58,20 @@ export function buildGeneration(
     const text = JSON.stringify([table?.[plugin.name] ?? {}, digests.get(plugin.name) ?? null])
     fingerprints.set(plugin.name, text)
   }
-  const { plugins, kept } = setUpAll(resolved, parts.core, refused, digests, (name) => {
+  const { plugins, kept } = setUpAll(resolved, parts.core, failed, digests, (name) => {
     if (previous?.fingerprints.get(name) !== fingerprints.get(name)) return undefined
     return previous?.plugins.find(({ plugin }) => plugin.name === name)
   })
   const passwords = parts.mount.passwords
-  const mounted = mountAll(resolved, plugins, refused, digests, parts)
-  return { resolved, plugins, refused, mounted, passwords, kept, fingerprints }
+  const mounted = mountAll(resolved, plugins, failed, digests, parts)
+  return { resolved, plugins, failed, mounted, passwords, kept, fingerprints }
 }
 
 /** Sets plugins up as soon as the services they use are there, which is also the start order. */
 function setUpAll(
   resolved: Resolved,
   core: CoreParts,
-  refused: Refused[],
+  failed: Map<string, string>,
   externals: ReadonlyMap<string, string>,
   keep: (name: string) => SetUpPlugin | undefined,
 ): { plugins: SetUpPlugin[]; kept: Set<SetUpPlugin> } {
@@ -86,7 +82,7 @@ function setUpAll(
   let waiting: readonly PluginDecision[] = resolved.plugins.filter((d) => d.state === 'enabled')
   const refuse = (name: string, error: unknown) => {
     if (!externals.has(name)) throw error
-    refused.push({ name, reason: messageOf(error) })
+    failed.set(name, messageOf(error))
   }
   const missing = ({ plugin }: PluginDecision) =>
     (plugin.uses ?? []).filter((name: string) => !providers.has(name))
@@ -133,7 +129,7 @@ function setUpAll(
 function mountAll(
   resolved: Resolved,
   plugins: SetUpPlugin[],
-  refused: Refused[],
+  failed: Map<string, string>,
   externals: ReadonlyMap<string, string>,
   parts: GenerationParts,
 ): Map<string, Mounted> {
@@ -159,7 +155,7 @@ function mountAll(
       return mounted
     } catch (error) {
       if (!(error instanceof RouteConflict) || !externals.has(error.plugin)) throw error
-      refused.push({ name: error.plugin, reason: error.message })
+      failed.set(error.plugin, error.message)
       plugins.splice(
         plugins.findIndex(({ plugin }) => plugin.name === error.plugin),
         1,

@@ -1,4 +1,6 @@
 import { chmodSync, chownSync, lstatSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { request as httpRequest } from 'node:http'
+import { request as httpsRequest } from 'node:https'
 import { connect } from 'node:net'
 import { dirname } from 'node:path'
 import { parseAddress, type TcpAddress } from './config/address.ts'
@@ -52,7 +54,8 @@ export async function openListener(
   const limits: HttpLimits = {
     maxHeadBytes: config.max_head_bytes,
     headTimeoutMs: config.head_timeout_ms,
-    idleTimeoutMs: config.idle_timeout_ms,
+    // A request that waits for its handler is not idle: its own deadline comes first.
+    idleTimeoutMs: Math.max(config.idle_timeout_ms, config.request_timeout_ms + 1000),
     maxConnections: config.max_connections,
     maxConnectionsPerPeer: config.max_connections_per_peer,
   }
@@ -164,6 +167,31 @@ async function removeStale(
   rmSync(path, { force: true })
 }
 
+/** Whether a listener answers a request within five seconds; with what status does not matter. */
+export function answersHttp({ config, port }: Listener): Promise<boolean> {
+  const host = config.unix === undefined ? tcp(config).host : undefined
+  const secure = config.tls !== undefined
+  return new Promise((resolve) => {
+    const request = (secure ? httpsRequest : httpRequest)({
+      ...(host === undefined ? { socketPath: config.unix } : { host, port }),
+      path: '/livez',
+      headers: { host: 'localhost' },
+      // Only a sign of life is wanted here, no identity.
+      rejectUnauthorized: false,
+      agent: false,
+      timeout: 5000,
+    })
+    const settle = (alive: boolean) => {
+      request.destroy()
+      resolve(alive)
+    }
+    request.once('response', () => settle(true))
+    request.once('timeout', () => settle(false))
+    request.once('error', () => settle(false))
+    request.end()
+  })
+}
+
 /** Whether somebody accepts connections on a Unix socket. */
 export function answers(path: string): Promise<boolean> {
   return new Promise((resolve) => {
@@ -173,7 +201,11 @@ export function answers(path: string): Promise<boolean> {
       resolve(alive)
     }
     socket.once('connect', () => settle(true))
-    socket.once('error', () => settle(false))
+    // An owner that hangs up at once may show as a reset; only these two mean that nobody is there.
+    socket.once('error', (error) => {
+      settle(!['ECONNREFUSED', 'ENOENT'].includes(errnoOf(error) ?? ''))
+    })
+    socket.once('close', () => settle(true))
     socket.setTimeout(1000, () => settle(true))
   })
 }

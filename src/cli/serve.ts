@@ -25,7 +25,7 @@ export const serve = defineCommand({
     const daemon = await Daemon.boot(amended(prepareOptions(args), args))
     surviveStrays(daemon)
     const ended = untilSignal(daemon)
-    const watchdog = startWatchdog(async () => true)
+    const watchdog = startWatchdog(() => daemon.alive())
     await ended
     watchdog()
     await daemon.stop()
