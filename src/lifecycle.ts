@@ -24,6 +24,7 @@ export async function startPlugin(loaded: SetUpPlugin, timeoutMs: number): Promi
   try {
     makeFolder(loaded.stateDir, 0o700)
     await within(timeoutMs, loaded.instance.start?.(), 'start')
+    loaded.metrics.publish()
     loaded.unavailable = undefined
   } catch (cause) {
     loaded.unavailable = messageOf(cause)
@@ -37,6 +38,7 @@ export async function startPlugin(loaded: SetUpPlugin, timeoutMs: number): Promi
 export async function stopPlugin(loaded: SetUpPlugin, timeoutMs: number): Promise<void> {
   loaded.unavailable = 'it was stopped'
   loaded.abort.abort()
+  loaded.metrics.withdraw()
   try {
     await within(timeoutMs, loaded.instance.stop?.(), 'stop')
   } catch (error) {

@@ -16,6 +16,12 @@ export interface PluginMetrics {
 /** One value, or one per label set. */
 export type GaugeReading = number | readonly (readonly [Labels, number])[]
 
+/** {@link PluginMetrics} with the core's switch for its gauges. */
+export interface OwnedMetrics extends PluginMetrics {
+  publish(): void
+  withdraw(): void
+}
+
 interface Series {
   readonly labels: Labels
   value: number
@@ -58,15 +64,14 @@ export class Metrics {
   #processMetrics: { metrics(): Promise<string> } | undefined
 
   /**
-   * The view one plugin gets: it may register its own names again after a reload. A name that
-   * breaks Prometheus' rules, or is another plugin's gauge, throws a TypeError.
+   * The figures of one plugin instance. Its gauges show from `publish` to `withdraw`, so that an
+   * instance that was set up but never started does not stand in for the one that runs. A name
+   * that breaks Prometheus' rules throws a TypeError at once, another plugin's gauge at `publish`.
    */
-  of(owner: string): PluginMetrics {
+  of(owner: string): OwnedMetrics {
+    const gauges = new Map<string, GaugeFamily>()
     const check = (name: string) => {
-      const other = this.#gauges.get(name)?.owner ?? owner
       if (!NAME.test(name)) throw new TypeError(`Cannot measure "${name}": expected ${NAME.source}`)
-      if (other !== owner)
-        throw new TypeError(`Cannot measure "${name}": it is of plugin "${other}"`)
     }
     return {
       counter: (name, help) => {
@@ -75,14 +80,23 @@ export class Metrics {
       },
       gauge: (name, help, read) => {
         check(name)
-        this.#gauges.set(name, { owner, help, read })
+        gauges.set(name, { owner, help, read })
+      },
+      publish: () => {
+        for (const [name, family] of gauges) {
+          const other = this.#gauges.get(name)?.owner ?? owner
+          if (other !== owner) {
+            throw new TypeError(`Cannot measure "${name}": it is of plugin "${other}"`)
+          }
+          this.#gauges.set(name, family)
+        }
+      },
+      withdraw: () => {
+        for (const [name, family] of gauges) {
+          if (this.#gauges.get(name) === family) this.#gauges.delete(name)
+        }
       },
     }
-  }
-
-  /** Forgets the gauges of a plugin that stopped. */
-  forget(owner: string): void {
-    for (const [name, family] of this.#gauges) if (family.owner === owner) this.#gauges.delete(name)
   }
 
   counter(name: string, help: string): Counter {

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import type { ConsolaInstance } from 'consola'
 import { messageOf } from './errors.ts'
 import type { EventLog } from './events/log.ts'
-import type { Metrics } from './metrics.ts'
+import type { Metrics, OwnedMetrics } from './metrics.ts'
 import type { AnyPlugin, Device, PluginInstance, Services } from './plugin.ts'
 import { adopt, type LoadedPlugin } from './registry.ts'
 
@@ -19,6 +19,7 @@ export interface CoreParts {
 /** A plugin after `setup`, with the switch that ends it. */
 export interface SetUpPlugin extends LoadedPlugin {
   readonly stateDir: string
+  readonly metrics: OwnedMetrics
   /** Aborts the `signal` the plugin was given. */
   readonly abort: AbortController
 }
@@ -37,6 +38,7 @@ export function setUp(
   const abort = new AbortController()
   const log = parts.log.withTag(plugin.name)
   const stateDir = join(parts.stateDir, plugin.name)
+  const metrics = parts.metrics.of(plugin.name)
   let instance: PluginInstance
   try {
     instance = plugin.setup({
@@ -45,7 +47,7 @@ export function setUp(
       device: parts.device,
       stateDir,
       events: parts.eventLog.sink(plugin.name),
-      metrics: parts.metrics.of(plugin.name),
+      metrics,
       log,
       signal: abort.signal,
     })
@@ -55,7 +57,8 @@ export function setUp(
       cause,
     })
   }
-  const loaded = { plugin, instance, log, stateDir, abort, unavailable: 'it has not started' }
+  const unavailable = 'it has not started'
+  const loaded = { plugin, instance, log, stateDir, metrics, abort, unavailable }
   adopt(loaded)
   return loaded
 }

@@ -8,6 +8,9 @@ export interface Translation {
   readonly warnings: readonly string[]
 }
 
+/** The largest ring `[plugins.eventlog]` takes; the original has no bound. */
+const MAX_RING = 10_000_000
+
 const TABLES = ['general', 'actions', 'file_uploads']
 
 /** Which native key does the job of a system-api table. */
@@ -186,8 +189,9 @@ function systemApiUploads(files: Readonly<Record<string, string>>): TomlTable {
 /** `log_max_entries`, else `MAX_EVENTS`, else 1000; 0 in the file means "the default". */
 function ringSize(configured: TomlPrimitive | undefined, fromEnv: string | undefined): number {
   const size = Number(configured ?? 0)
-  if (size !== 0) return size
-  return fromEnv !== undefined && /^[+-]?\d+$/.test(fromEnv) ? Number(fromEnv) : 1000
+  if (size !== 0) return Math.min(size, MAX_RING)
+  const fallback = fromEnv !== undefined && /^[+-]?\d+$/.test(fromEnv) ? Number(fromEnv) : 1000
+  return Math.min(fallback, MAX_RING)
 }
 
 function isTable(value: TomlPrimitive): value is TomlTable {

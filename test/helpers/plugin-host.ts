@@ -69,6 +69,7 @@ export function hostPlugin(
       const { mkdirSync } = await import('node:fs')
       mkdirSync(loaded.stateDir, { recursive: true, mode: 0o700 })
       await loaded.instance.start?.()
+      loaded.metrics.publish()
       loaded.unavailable = undefined
     },
     stop: async () => {
