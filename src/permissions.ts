@@ -11,7 +11,8 @@ export type PermissionList = { readonly [Kind in keyof Required<Permissions>]: r
 /** Collects the core's own needs and those each enabled plugin declares. */
 export function permissionsOf({ resolved, externals }: Prepared): PermissionList {
   const list = { read: new Set<string>(), write: new Set<string>(), net: new Set<string>() }
-  const run = new Set<string>()
+  // Tells the service manager that the daemon is ready.
+  const run = new Set<string>(['systemd-notify'])
   const env = new Set<string>()
   addCore(resolved, list)
   for (const { file } of externals) list.read.add(file.path)
@@ -101,7 +102,6 @@ export function systemdUnit(permissions: PermissionList, command: string): strin
   return `${[
     '[Unit]',
     'Description=The daemon between a confidential VM and the people and programs around it',
-    'Documentation=man:cvmd(8)',
     'After=network.target',
     '',
     '[Service]',
@@ -132,6 +132,7 @@ export function systemdUnit(permissions: PermissionList, command: string): strin
     ...(writable.length > 0 ? [`ReadWritePaths=${writable.map((p) => `-${p}`).join(' ')}`] : []),
     'ProtectHome=yes',
     'PrivateTmp=yes',
+    'PrivateMounts=yes',
     'ProtectProc=invisible',
     'ProtectClock=yes',
     'ProtectHostname=yes',

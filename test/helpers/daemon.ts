@@ -36,6 +36,8 @@ export interface DaemonOptions {
   readonly until?: string
   /** Start in this folder instead of a fresh one. */
   readonly folder?: string
+  /** Program and first arguments to run instead of {@link cvmdCommand}. */
+  readonly command?: readonly string[]
 }
 
 /** The command that runs cvmd on this runtime: Node runs the build, the others the sources. */
@@ -64,7 +66,7 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<DaemonPr
     writeFileSync(join(folder, 'cvmd.toml'), options.config.replaceAll('{folder}', folder))
     args.unshift('--config', join(folder, 'cvmd.toml'))
   }
-  const [command, commandArgs] = cvmdCommand(args)
+  const [command, commandArgs] = commandOf(options, args)
   const child = spawn(command, commandArgs, {
     cwd: folder,
     env: {
@@ -120,6 +122,15 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<DaemonPr
       return code
     },
   }
+}
+
+function commandOf(
+  { command }: DaemonOptions,
+  args: readonly string[],
+): readonly [string, readonly string[]] {
+  if (command === undefined) return cvmdCommand(args)
+  const [program = '', ...first] = command
+  return [program, [...first, ...args]]
 }
 
 /** Runs a cvmd command to its end. */
