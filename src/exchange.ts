@@ -7,6 +7,11 @@ export const ANONYMOUS: Caller = { kind: 'anonymous', name: 'anonymous', scopes:
 export interface Connection {
   peer(): Peer
   hold(): void
+  /**
+   * Where bytes of a body do not by themselves keep the connection from counting as idle: the same
+   * request with a body whose reading does.
+   */
+  streamed?(request: Request): Request
   /** First value of a request header, lower-case name, without building a `Headers` object. */
   header(name: string): string | undefined
 }
@@ -30,6 +35,10 @@ export class Exchange implements RequestFacts {
 
   hold(): void {
     this.#connection.hold()
+  }
+
+  streamed(request: Request): Request {
+    return this.#connection.streamed?.(request) ?? request
   }
 
   header(name: string): string | undefined {

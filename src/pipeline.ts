@@ -1,4 +1,4 @@
-import { Hono, type MiddlewareHandler } from 'hono'
+import { type Context, Hono } from 'hono'
 import { TrieRouter } from 'hono/router/trie-router'
 import type { Guard } from './auth/guard.ts'
 import { grants } from './auth/scopes.ts'
@@ -34,12 +34,25 @@ export interface CoreEnv {
   Bindings: Exchange
 }
 
-const STANDARD = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS', 'TRACE', 'CONNECT']
+const STANDARD: ReadonlySet<string> = new Set([
+  'GET',
+  'HEAD',
+  'POST',
+  'PUT',
+  'PATCH',
+  'DELETE',
+  'OPTIONS',
+  'TRACE',
+  'CONNECT',
+])
+
+/** Answers one request; what it throws is the caller's to render. */
+type Answer = (c: Context<CoreEnv>) => Response | Promise<Response>
 
 /**
- * Builds the application of one listener: observe, authenticate, then the routes, each handed to
- * its plugin's own application. Authentication comes before routing, so that nobody can learn
- * which paths exist without it.
+ * Builds the application of one listener: each route, and what stands in for a missing one, first
+ * authenticates, so that nobody can learn which paths exist without it; then the request is handed
+ * to the plugin's own application. There is no middleware: a chain costs more than all of this.
  */
 export function buildPipeline(
   routes: readonly RouteEntry[],
@@ -47,17 +60,20 @@ export function buildPipeline(
 ): Hono<CoreEnv> {
   const render = options.renderError ?? problem
   const app = new Hono<CoreEnv>({ getPath: requestPath })
-  app.use(observe(options))
-  app.use(admit(options, render, ownAuth(routes)))
+  const admit = admission(options, ownAuth(routes))
   const methods = methodTable(routes, options.answersHead ?? true)
-  for (const entry of routes) app.on(entry.method, entry.path, handlerOf(entry, options, methods))
-  app.notFound((c) => {
-    const allow = methods(c.req.path)
-    if (allow.length === 0) {
-      return render(new ApiError(404, 'ROUTE_NOT_FOUND', `No route for ${c.req.path}`))
-    }
-    return render(methodNotAllowed(c.req.method, c.req.path, allow))
-  })
+  const attend = (answer: Answer) => observed(options, admitted(admit, render, answer))
+  for (const entry of routes) {
+    app.on(entry.method, entry.path, attend(handlerOf(entry, options, methods)))
+  }
+  app.notFound(
+    attend(({ req }) => {
+      const allow = methods(req.path)
+      const known = allow.length > 0 || !STANDARD.has(req.method)
+      if (known) return render(methodNotAllowed(req.method, req.path, allow))
+      return render(new ApiError(404, 'ROUTE_NOT_FOUND', `No route for ${req.path}`))
+    }),
+  )
   app.onError((thrown) => {
     const error = toApiError(thrown)
     if (error.code === 'INTERNAL_ERROR') options.failed?.(error.cause)
@@ -66,36 +82,47 @@ export function buildPipeline(
   return app
 }
 
-function observe(options: PipelineOptions): MiddlewareHandler<CoreEnv> {
-  const { observe: report } = options
-  if (!report) return (_c, next) => next()
-  return async (c, next) => {
+function observed({ observe }: PipelineOptions, answer: Answer): Answer {
+  if (!observe) return answer
+  return async (c) => {
     const started = performance.now()
-    await next()
-    report(c.env, c.req.method, c.res.status, performance.now() - started)
+    const response = await answer(c)
+    observe(c.env, c.req.method, response.status, performance.now() - started)
+    return response
   }
 }
 
-function admit(
-  options: PipelineOptions,
+function admitted(
+  admit: (c: Context<CoreEnv>) => void,
   render: (error: ApiError) => Response,
-  own: (method: string, path: string) => boolean,
-): MiddlewareHandler<CoreEnv> {
-  return async (c, next) => {
-    const exchange = c.env
+  answer: Answer,
+): Answer {
+  return (c) => {
     try {
-      assertSameSite(exchange, c.req.method, options.hosts)
-      exchange.caller = own(c.req.method, c.req.path)
+      admit(c)
+    } catch (thrown) {
+      return render(toApiError(thrown))
+    }
+    return answer(c)
+  }
+}
+
+/** @throws {ApiError} Why a request may not come in, after reporting it. */
+function admission(
+  options: PipelineOptions,
+  own: (method: string, path: string) => boolean,
+): (c: Context<CoreEnv>) => void {
+  return ({ env: exchange, req }) => {
+    try {
+      assertSameSite(exchange, req.method, options.hosts)
+      exchange.caller = own(req.method, req.path)
         ? { kind: 'own', name: 'own', scopes: ['*'] }
         : options.guard.authenticate(exchange)
     } catch (thrown) {
       const error = toApiError(thrown)
-      if (error.status < 500) {
-        options.refused?.(exchange, c.req.method, c.req.path, error.message)
-      }
-      return render(error)
+      if (error.status < 500) options.refused?.(exchange, req.method, req.path, error.message)
+      throw error
     }
-    return next()
   }
 }
 
@@ -103,7 +130,7 @@ function handlerOf(
   entry: RouteEntry,
   options: PipelineOptions,
   methods: (path: string) => string[],
-): MiddlewareHandler<CoreEnv> {
+): Answer {
   const { facts, path, owner } = entry
   const parameters = [...entry.scope.matchAll(/\{(\w+)\}/g)].map(([, name]) => name as string)
   const renderOwn = owner.plugin.renderError ?? problem
@@ -122,15 +149,18 @@ function handlerOf(
         throw new ApiError(403, 'SCOPE_MISSING', why)
       }
       let request = c.req.raw
-      if (facts.body !== 'stream' && hasBody(exchange, c.req.method)) {
-        request = await limitBody(request, exchange, options)
+      if (facts.body !== 'stream') {
+        if (hasBody(exchange, c.req.method)) request = await limitBody(request, exchange, options)
+      } else if (!facts.long) {
+        request = exchange.streamed(request)
       }
-      if (facts.long) {
-        exchange.hold()
-        return assertResponse(await dispatch(entry, request, exchange), entry)
-      }
-      const answer = withDeadline(dispatch(entry, request, exchange), options.requestTimeoutMs)
-      return assertResponse(await answer, entry)
+      if (facts.long) exchange.hold()
+      const answer = dispatch(entry, request, exchange)
+      const endless = facts.long || facts.body === 'stream'
+      return assertResponse(
+        await (endless ? answer : withDeadline(answer, options.requestTimeoutMs)),
+        entry,
+      )
     } catch (thrown) {
       const error = toApiError(thrown)
       if (error.code === 'INTERNAL_ERROR') options.failed?.(error.cause)
@@ -182,19 +212,15 @@ function methodTable(
     table.add(method, path, method)
     if (method === 'GET' && answersHead && facts.head !== false) table.add('HEAD', path, 'HEAD')
   }
-  return (path) => STANDARD.filter((method) => table.match(method, path)[0].length > 0)
+  return (path) => [...STANDARD].filter((method) => table.match(method, path)[0].length > 0)
 }
 
 function methodNotAllowed(method: string, path: string, allow: readonly string[]): ApiError {
-  const headers: Record<string, string> = STANDARD.includes(method)
-    ? { allow: allow.join(', ') }
-    : {}
-  return new ApiError(
-    405,
-    'METHOD_NOT_ALLOWED',
-    `Cannot ${method} ${path}: use ${allow.join(' or ')}`,
-    { headers },
-  )
+  const standard = STANDARD.has(method)
+  const remedy = standard ? `use ${allow.join(' or ')}` : 'it is no standard method'
+  return new ApiError(405, 'METHOD_NOT_ALLOWED', `Cannot ${method} ${path}: ${remedy}`, {
+    headers: standard ? { allow: allow.join(', ') } : {},
+  })
 }
 
 function hasBody(exchange: Exchange, method: string): boolean {
@@ -223,7 +249,13 @@ async function limitBody(
     readLimited(request, options.maxBodyBytes, tooLarge),
     options.requestTimeoutMs,
   )
-  return new Request(request.url, { method: request.method, headers: request.headers, body })
+  const whole = new Request(request.url, {
+    method: request.method,
+    headers: request.headers,
+    body,
+  })
+  // A property costs nothing until it is asked for, a signal in the constructor does.
+  return Object.defineProperty(whole, 'signal', { get: () => request.signal })
 }
 
 async function readLimited(
@@ -235,7 +267,7 @@ async function readLimited(
   let size = 0
   const reader = request.body?.getReader()
   for (;;) {
-    const { done, value } = (await reader?.read()) ?? { done: true, value: undefined }
+    const { done, value } = (await reader?.read().catch(brokenOff)) ?? { done: true }
     if (done) break
     size += value.byteLength
     if (size > limit) {
@@ -252,6 +284,10 @@ async function readLimited(
     at += chunk.byteLength
   }
   return body
+}
+
+function brokenOff(cause: unknown): never {
+  throw new ApiError(400, 'BODY_INCOMPLETE', 'Cannot read the body: it broke off', { cause })
 }
 
 async function withDeadline<T>(work: T | Promise<T>, ms: number): Promise<T> {

@@ -1,9 +1,9 @@
-import { createServer, type Server as HttpServer, type IncomingMessage } from 'node:http'
-import type { Socket } from 'node:net'
-import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls'
-import { getRequestListener } from '@hono/node-server'
 import { type Connection, Exchange } from './exchange.ts'
+import type { Endpoint, Handler, HttpLimits, HttpListener } from './http.ts'
 import type { Peer } from './plugin.ts'
+import { serveNode } from './serve-node.ts'
+
+export type { Endpoint, Handler, HttpLimits, HttpListener, TlsPair } from './http.ts'
 
 /** The three runtimes cvmd runs on. This file is the only one that may name their globals. */
 export type Runtime = 'node' | 'bun' | 'deno'
@@ -20,40 +20,11 @@ export function runtimeVersion(): string {
   return `${runtime} ${runtime === 'bun' ? bun : runtime === 'deno' ? deno : node}`
 }
 
-/** Answers a request. */
-export type Handler = (request: Request, exchange: Exchange) => Response | Promise<Response>
+/** Longest idle time `Bun.serve` knows, in seconds. */
+const BUN_MAX_IDLE_S = 255
 
-/** Limits of one HTTP server; times in milliseconds. */
-export interface HttpLimits {
-  readonly maxHeadBytes: number
-  /** From the first byte of a connection to the end of a request head. */
-  readonly headTimeoutMs: number
-  /** A connection on which nothing moves is closed after this long. */
-  readonly idleTimeoutMs: number
-  readonly maxConnections: number
-  readonly maxConnectionsPerPeer: number
-}
-
-/** Where to listen. */
-export type Endpoint =
-  | { readonly host: string; readonly port: number; readonly tls?: TlsPair }
-  | { readonly unix: string; readonly tls?: TlsPair }
-
-/** Certificate chain and key in PEM. */
-export interface TlsPair {
-  readonly cert: string
-  readonly key: string
-}
-
-/** A server that accepts connections. */
-export interface HttpListener {
-  /** The TCP port in use (after asking for port 0), or 0 on a Unix socket. */
-  readonly port: number
-  /** Uses another certificate for new connections. */
-  replaceTls(pair: TlsPair): void
-  /** Accepts no more, lets running requests finish until the deadline, then cuts them. */
-  close(deadlineMs: number): Promise<void>
-}
+/** Bun closes idle connections up to this much early, in seconds. */
+const BUN_TICK_S = 4
 
 /**
  * Serves HTTP/1.1 on one endpoint. On Bun, plain TCP goes through `Bun.serve`, which is twice as
@@ -68,16 +39,26 @@ export function serveHttp(
   limits: HttpLimits,
   handler: Handler,
 ): Promise<HttpListener> {
-  if (runtime === 'bun' && 'host' in endpoint && !endpoint.tls) {
-    return serveBun(name, endpoint, limits, handler)
+  const idleSeconds = Math.ceil(limits.idleTimeoutMs / 1000) + BUN_TICK_S
+  if (runtime === 'bun' && 'host' in endpoint && !endpoint.tls && idleSeconds <= BUN_MAX_IDLE_S) {
+    return serveBun(name, endpoint, limits, idleSeconds, handler)
   }
-  return serveNode(name, endpoint, limits, handler)
+  // Bun.serve only takes Bun's own Response, and Bun's node:http tells of a half-closed connection
+  // only once the answer is written, when nobody can be stopped any more.
+  const isBun = runtime === 'bun'
+  return serveNode(name, endpoint, limits, handler, { fastGlobals: !isBun, halfOpen: !isBun })
 }
 
+/**
+ * What cannot be had from `Bun.serve`, as measured with 1.4: the time for a first request head is
+ * 10 s whatever is asked for, there is no limit of connections, and a half-closed connection ends
+ * at once, so that only an answer given without waiting reaches it.
+ */
 async function serveBun(
   name: string,
   endpoint: { readonly host: string; readonly port: number },
   limits: HttpLimits,
+  idleSeconds: number,
   handler: Handler,
 ): Promise<HttpListener> {
   const http = await import('node:http')
@@ -85,18 +66,18 @@ async function serveBun(
   Object.assign(http.default, {
     maxHeaderSize: Math.max(http.default.maxHeaderSize, limits.maxHeadBytes),
   })
-  const idleSeconds = Math.min(255, Math.ceil(limits.headTimeoutMs / 1000))
+  const headSeconds = Math.ceil(limits.headTimeoutMs / 1000)
   const server = Bun.serve({
     hostname: endpoint.host,
     port: endpoint.port,
-    // Counts while a head is read and between requests; handlers that wait lift it.
     idleTimeout: idleSeconds,
     maxRequestBodySize: Number.MAX_SAFE_INTEGER,
     fetch: (request, bun) => {
-      const connection = new BunConnection(request, bun)
+      if (malformed(request)) return refuse()
+      const connection = new BunConnection(request, bun, idleSeconds)
       const answer = handler(request, new Exchange(name, connection))
       return answer instanceof Promise
-        ? answer.then((response) => connection.answered(response, idleSeconds))
+        ? answer.then((response) => connection.answered(response, headSeconds))
         : answer
     },
     error: () => new Response(null, { status: 500 }),
@@ -113,14 +94,32 @@ async function serveBun(
   }
 }
 
+/** A host and an optional port, RFC 3986: section 3.2.2; two of them are joined by a comma. */
+const HOST = /^(\[[0-9a-f:.]+\]|[\w.~%!$&'()*+;=-]+)(:\d*)?$/i
+
+/** What Bun's parser lets pass and Node's does not. */
+function malformed({ headers, method }: Request): boolean {
+  const host = headers.get('host')
+  if (host === null || !HOST.test(host)) return true
+  if (method === 'GET' || method === 'HEAD') return false
+  const length = headers.get('content-length')
+  return length !== null && !/^\d+$/.test(length)
+}
+
+function refuse(): Response {
+  return new Response(null, { status: 400, headers: { connection: 'close' } })
+}
+
 class BunConnection implements Connection {
   readonly #request: Request
   readonly #server: Bun.Server<unknown>
+  readonly #idleSeconds: number
   #held = false
 
-  constructor(request: Request, server: Bun.Server<unknown>) {
+  constructor(request: Request, server: Bun.Server<unknown>, idleSeconds: number) {
     this.#request = request
     this.#server = server
+    this.#idleSeconds = idleSeconds
   }
 
   peer(): Peer {
@@ -132,136 +131,32 @@ class BunConnection implements Connection {
     this.#server.timeout(this.#request, 0)
   }
 
-  /** A failed request may leave a body unread, whose sender must not keep the connection. */
-  answered(response: Response, idleSeconds: number): Response {
-    if (this.#held && response.status >= 400) this.#server.timeout(this.#request, idleSeconds)
+  /** Bun's idle timer does not see the bytes of a body, so each chunk winds it up. */
+  streamed(request: Request): Request {
+    const reader = request.body?.getReader()
+    if (!reader) return request
+    const body = new ReadableStream<Uint8Array>({
+      pull: async (controller) => {
+        const { done, value } = await reader.read()
+        this.#server.timeout(this.#request, this.#idleSeconds)
+        if (done) controller.close()
+        else controller.enqueue(value)
+      },
+      cancel: (reason) => reader.cancel(reason),
+    })
+    return new Request(request, { body })
+  }
+
+  /** The lifted timer would stay lifted on the connection: wind it up, or end the connection. */
+  answered(response: Response, headSeconds: number): Response {
+    if (!this.#held) return response
+    // A failed request may leave a body unread, whose sender must not be cut before the answer.
+    if (response.status >= 400) this.#server.timeout(this.#request, headSeconds)
+    else response.headers.set('connection', 'close')
     return response
   }
 
   header(name: string): string | undefined {
     return this.#request.headers.get(name) ?? undefined
-  }
-}
-
-function serveNode(
-  name: string,
-  endpoint: Endpoint,
-  limits: HttpLimits,
-  handler: Handler,
-): Promise<HttpListener> {
-  const answer = getRequestListener(
-    (request, { incoming }) =>
-      handler(request, new Exchange(name, new NodeConnection(incoming as IncomingMessage))),
-    // Bun.serve only takes Bun's own Response, so there the globals must stay as they are.
-    { overrideGlobalObjects: runtime !== 'bun' },
-  )
-  const http = createServer(
-    {
-      maxHeaderSize: limits.maxHeadBytes,
-      headersTimeout: limits.headTimeoutMs,
-      // Bodies have deadlines of their own: one for all would cut honest slow uploads.
-      requestTimeout: 0,
-      keepAliveTimeout: limits.idleTimeoutMs,
-      connectionsCheckingInterval: 1000,
-    },
-    (incoming, outgoing) => {
-      if (countHosts(incoming) > 1) {
-        outgoing.writeHead(400, { connection: 'close' }).end()
-        return
-      }
-      answer(incoming, outgoing)
-    },
-  )
-  http.timeout = limits.idleTimeoutMs
-  const tls = endpoint.tls && terminateTls(http, endpoint.tls)
-  const server = tls ?? http
-  server.maxConnections = limits.maxConnections
-  server.on('connection', capPerPeer(limits.maxConnectionsPerPeer))
-  return new Promise((resolve, reject) => {
-    server.once('error', reject)
-    const bound = () => {
-      server.off('error', reject)
-      const address = server.address()
-      resolve({
-        port: typeof address === 'object' && address !== null ? address.port : 0,
-        replaceTls: (pair) => tls?.setSecureContext(pair),
-        close: (deadlineMs) => drain(http, tls, deadlineMs),
-      })
-    }
-    if ('unix' in endpoint) server.listen(endpoint.unix, bound)
-    else server.listen(endpoint.port, endpoint.host, bound)
-  })
-}
-
-/** TLS in front of an HTTP server; `node:https` hides the peer certificate on Bun. */
-function terminateTls(http: HttpServer, pair: TlsPair): TlsServer {
-  const server = createTlsServer({ ...pair, minVersion: 'TLSv1.2', ALPNProtocols: ['http/1.1'] })
-  server.on('secureConnection', (socket) => http.emit('connection', socket))
-  server.on('tlsClientError', (_error, socket) => socket.destroy())
-  return server
-}
-
-function capPerPeer(limit: number): (socket: Socket) => void {
-  const counts = new Map<string, number>()
-  return (socket) => {
-    const peer = socket.remoteAddress
-    if (peer === undefined) return
-    const count = (counts.get(peer) ?? 0) + 1
-    counts.set(peer, count)
-    socket.once('close', () => {
-      const left = (counts.get(peer) ?? 1) - 1
-      if (left > 0) counts.set(peer, left)
-      else counts.delete(peer)
-    })
-    if (count > limit) socket.destroy()
-  }
-}
-
-function countHosts({ rawHeaders }: IncomingMessage): number {
-  let count = 0
-  for (let i = 0; i < rawHeaders.length; i += 2) {
-    const header = rawHeaders[i] as string
-    if (header.length === 4 && header.toLowerCase() === 'host') count++
-  }
-  return count
-}
-
-async function drain(
-  http: HttpServer,
-  tls: TlsServer | undefined,
-  deadlineMs: number,
-): Promise<void> {
-  const closed = new Promise<void>((resolve) => {
-    if (tls) tls.close(() => resolve())
-    else http.close(() => resolve())
-  })
-  // A peer that keeps an idle connection would otherwise hold the close for seconds.
-  const idle = setInterval(() => http.closeIdleConnections(), 50)
-  const cut = setTimeout(() => http.closeAllConnections(), deadlineMs)
-  http.closeIdleConnections()
-  await closed
-  clearInterval(idle)
-  clearTimeout(cut)
-}
-
-class NodeConnection implements Connection {
-  readonly #incoming: IncomingMessage
-
-  constructor(incoming: IncomingMessage) {
-    this.#incoming = incoming
-  }
-
-  peer(): Peer {
-    const { remoteAddress, remotePort } = this.#incoming.socket
-    return { address: remoteAddress ?? 'unix', port: remotePort ?? 0 }
-  }
-
-  hold(): void {
-    this.#incoming.socket.setTimeout(0)
-  }
-
-  header(name: string): string | undefined {
-    const value = this.#incoming.headers[name]
-    return Array.isArray(value) ? value[0] : value
   }
 }

@@ -1,0 +1,240 @@
+import {
+  createServer,
+  type Server as HttpServer,
+  type IncomingMessage,
+  type ServerResponse,
+} from 'node:http'
+import { createServer as createNetServer, type Server as NetServer, type Socket } from 'node:net'
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls'
+import { getRequestListener } from '@hono/node-server'
+import { type Connection, Exchange } from './exchange.ts'
+import type { Endpoint, Handler, HttpLimits, HttpListener, TlsPair } from './http.ts'
+import type { Peer } from './plugin.ts'
+
+/** As many header lines as Bun's own parser takes. */
+const MAX_HEADER_LINES = 198
+
+/** An unread body up to this size is read away, so that the connection can be used again. */
+const MAX_SKIPPED_BYTES = 256 * 1024
+
+/** First byte of a TLS record that carries a handshake. */
+const TLS_HANDSHAKE = 0x16
+
+/** Go's answer to plain HTTP on a TLS port (net/http/server.go, `tlsRecordHeaderLooksLikeHTTP`). */
+const PLAIN_ON_TLS =
+  'HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n'
+
+/** How `node:http` differs where it is not Node's own. */
+export interface NodeQuirks {
+  /** Whether the adapter may replace the global `Request` and `Response` with its faster ones. */
+  readonly fastGlobals: boolean
+  /** Whether a half-closed connection can be told from a closed one while a handler works. */
+  readonly halfOpen: boolean
+}
+
+/**
+ * Serves HTTP/1.1 by `node:http`, with TLS in front where the endpoint has it.
+ *
+ * @throws {Error} The system error when the endpoint cannot be bound.
+ */
+export function serveNode(
+  name: string,
+  endpoint: Endpoint,
+  limits: HttpLimits,
+  handler: Handler,
+  quirks: NodeQuirks,
+): Promise<HttpListener> {
+  const http = httpServer(name, limits, handler, quirks)
+  const tls = endpoint.tls && tlsServer(http, endpoint.tls, limits)
+  const server: NetServer = tls ? plainDetector(tls, limits) : http
+  const open = new Set<Socket>()
+  server.maxConnections = limits.maxConnections
+  server.on('connection', track(open, limits.maxConnectionsPerPeer))
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    const bound = () => {
+      server.off('error', reject)
+      const address = server.address()
+      resolve({
+        port: typeof address === 'object' && address !== null ? address.port : 0,
+        replaceTls: (pair) => tls?.setSecureContext(pair),
+        close: (deadlineMs) => drain(server, http, open, deadlineMs),
+      })
+    }
+    if ('unix' in endpoint) server.listen(endpoint.unix, bound)
+    else server.listen(endpoint.port, endpoint.host, bound)
+  })
+}
+
+function httpServer(
+  name: string,
+  limits: HttpLimits,
+  handler: Handler,
+  quirks: NodeQuirks,
+): HttpServer {
+  const answer = getRequestListener(
+    (request, env) => {
+      const incoming = env.incoming as IncomingMessage
+      const answered = handler(request, new Exchange(name, new NodeConnection(incoming)))
+      return hasLargeBody(incoming) ? closeIfUnread(answered, incoming) : answered
+    },
+    { overrideGlobalObjects: quirks.fastGlobals },
+  )
+  const inFlight = new WeakMap<Socket, ServerResponse>()
+  const http = createServer(
+    {
+      maxHeaderSize: limits.maxHeadBytes,
+      headersTimeout: limits.headTimeoutMs,
+      // Bodies have deadlines of their own: one for all would cut honest slow uploads.
+      requestTimeout: 0,
+      keepAliveTimeout: limits.idleTimeoutMs,
+      connectionsCheckingInterval: Math.min(1000, limits.headTimeoutMs),
+      // Notices a peer that vanished without a word.
+      keepAlive: true,
+    },
+    (incoming, outgoing) => {
+      const refused = malformed(incoming)
+      if (refused !== undefined) {
+        outgoing.writeHead(refused, { connection: 'close', 'content-length': 0 }).end()
+        return
+      }
+      if (quirks.halfOpen) inFlight.set(incoming.socket, outgoing)
+      answer(incoming, outgoing)
+    },
+  )
+  http.timeout = limits.idleTimeoutMs
+  if (quirks.halfOpen) {
+    // As Go does: a client that will send no more still gets its answer, but the handler is told,
+    // because most such clients are gone.
+    Object.assign(http, { httpAllowHalfOpen: true })
+    http.on('connection', (socket: Socket) => {
+      socket.once('end', () => inFlight.get(socket)?.emit('close'))
+    })
+  }
+  return http
+}
+
+/** What Node's parser lets pass and Bun's does not; the status to refuse it with. */
+function malformed(incoming: IncomingMessage): number | undefined {
+  const { rawHeaders, headers } = incoming
+  if (incoming.httpVersionMajor !== 1) return 505
+  if (rawHeaders.length > 2 * MAX_HEADER_LINES) return 431
+  let hosts = 0
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const header = rawHeaders[i] as string
+    if (header.length === 4 && header.toLowerCase() === 'host') hosts++
+  }
+  if (hosts !== 1) return 400
+  const coding = headers['transfer-encoding']
+  if (coding === undefined) return undefined
+  return coding.toLowerCase() === 'chunked' && incoming.httpVersionMinor === 1 ? undefined : 400
+}
+
+function hasLargeBody({ headers }: IncomingMessage): boolean {
+  if (headers['transfer-encoding'] !== undefined) return true
+  const length = headers['content-length']
+  return length !== undefined && Number(length) > MAX_SKIPPED_BYTES
+}
+
+/** Ends the connection when an answer comes before its body, instead of reading the rest away. */
+async function closeIfUnread(
+  answered: Response | Promise<Response>,
+  incoming: IncomingMessage,
+): Promise<Response> {
+  const response = await answered
+  if (!incoming.complete) response.headers.set('connection', 'close')
+  return response
+}
+
+/** `node:https` hides the peer certificate on Bun, so TLS stands in front of the HTTP server. */
+function tlsServer(http: HttpServer, pair: TlsPair, limits: HttpLimits): TlsServer {
+  const tls = createTlsServer({
+    ...pair,
+    minVersion: 'TLSv1.2',
+    ALPNProtocols: ['http/1.1'],
+    handshakeTimeout: limits.headTimeoutMs,
+  })
+  tls.on('secureConnection', (socket) => http.emit('connection', socket))
+  tls.on('tlsClientError', (_error, socket) => socket.destroy())
+  return tls
+}
+
+/** Looks at the first byte of each connection: no handshake gets a plain answer, not silence. */
+function plainDetector(tls: TlsServer, limits: HttpLimits): NetServer {
+  return createNetServer((socket) => {
+    socket.on('error', () => socket.destroy())
+    const late = setTimeout(() => socket.destroy(), limits.headTimeoutMs)
+    socket.once('close', () => clearTimeout(late))
+    socket.once('readable', () => {
+      clearTimeout(late)
+      const first: Buffer | null = socket.read(1)
+      if (first === null) return socket.destroy()
+      if (first[0] !== TLS_HANDSHAKE) {
+        socket.end(PLAIN_ON_TLS, () => socket.destroySoon())
+        return
+      }
+      socket.unshift(first)
+      tls.emit('connection', socket)
+    })
+  })
+}
+
+/** Remembers open connections and cuts those a single peer has too many of. */
+function track(open: Set<Socket>, limit: number): (socket: Socket) => void {
+  const counts = new Map<string, number>()
+  return (socket) => {
+    open.add(socket)
+    const peer = socket.remoteAddress
+    const count = peer === undefined ? 0 : (counts.get(peer) ?? 0) + 1
+    if (peer !== undefined) counts.set(peer, count)
+    socket.once('close', () => {
+      open.delete(socket)
+      if (peer === undefined) return
+      const left = (counts.get(peer) ?? 1) - 1
+      if (left > 0) counts.set(peer, left)
+      else counts.delete(peer)
+    })
+    if (count > limit) socket.destroy()
+  }
+}
+
+async function drain(
+  server: NetServer,
+  http: HttpServer,
+  open: ReadonlySet<Socket>,
+  deadlineMs: number,
+): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+  // A peer that keeps an idle connection would otherwise hold the close for seconds.
+  const idle = setInterval(() => http.closeIdleConnections(), 50)
+  const cut = setTimeout(() => {
+    http.closeAllConnections()
+    for (const socket of open) socket.destroy()
+  }, deadlineMs)
+  http.closeIdleConnections()
+  await closed
+  clearInterval(idle)
+  clearTimeout(cut)
+}
+
+class NodeConnection implements Connection {
+  readonly #incoming: IncomingMessage
+
+  constructor(incoming: IncomingMessage) {
+    this.#incoming = incoming
+  }
+
+  peer(): Peer {
+    const { remoteAddress, remotePort } = this.#incoming.socket
+    return { address: remoteAddress ?? 'unix', port: remotePort ?? 0 }
+  }
+
+  hold(): void {
+    this.#incoming.socket.setTimeout(0)
+  }
+
+  header(name: string): string | undefined {
+    const value = this.#incoming.headers[name]
+    return Array.isArray(value) ? value[0] : value
+  }
+}
