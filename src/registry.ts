@@ -45,14 +45,15 @@ export function adopt(loaded: LoadedPlugin): void {
 export function routesOf(loaded: LoadedPlugin): RouteEntry[] {
   const byKey = new Map<string, { method: string; path: string; handlers: unknown[] }>()
   for (const { method, path, handler } of loaded.instance.routes.routes) {
-    // `use()` and `all()` both register ALL; a catch-all takes `c` alone, middleware also `next`.
-    if (method === 'ALL' && handler.length > 1) continue
     const key = `${method} ${path}`
     const known = byKey.get(key)
     if (known) known.handlers.push(handler)
     else byKey.set(key, { method, path, handlers: [handler] })
   }
-  return [...byKey.values()].map(({ method, path, handlers }) => {
+  // `use()` and `all()` both register ALL; a catch-all takes `c` alone, middleware also `next`.
+  const answers = ({ method, handlers }: { method: string; handlers: unknown[] }) =>
+    method !== 'ALL' || handlers.some((handler) => (handler as { length: number }).length < 2)
+  return [...byKey.values()].filter(answers).map(({ method, path, handlers }) => {
     const facts = handlers.map(factsOf).find((found) => found !== undefined) ?? { summary: '' }
     const verb = method === 'GET' ? 'read' : 'write'
     return {
