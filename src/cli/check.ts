@@ -1,8 +1,8 @@
 import { defineCommand } from 'citty'
 import { ConfigError, formatIssue } from '../config/toml.ts'
 import { prepare } from '../prepare.ts'
+import { CommandFailed } from './command-failed.ts'
 import { configArgs, jsonArg, out, outJson, prepareOptions } from './common.ts'
-import { CommandFailed } from './main.ts'
 
 /** `cvmd check`: reads and checks the configuration and starts nothing. */
 export const check = defineCommand({

@@ -1,8 +1,8 @@
 import { request as httpRequest } from 'node:http'
 import { Readable } from 'node:stream'
 import { prepare } from '../prepare.ts'
+import { CommandFailed } from './command-failed.ts'
 import { prepareOptions } from './common.ts'
-import { CommandFailed } from './main.ts'
 
 /** `fetch` for one daemon: paths in, responses out. */
 export type ClientFetch = (path: string, init?: ClientRequest) => Promise<Response>

@@ -1,8 +1,8 @@
 import { defineCommand } from 'citty'
 import { FollowError, type Followed, followEvents, formatEvent } from '../events/follow.ts'
 import { type ClientRequest, clientArgs, findSocket, unixClient } from './client.ts'
+import { CommandFailed } from './command-failed.ts'
 import { configArgs, jsonArg, out } from './common.ts'
-import { CommandFailed } from './main.ts'
 
 /** `cvmd events`: the event log of the running daemon, one line per event. */
 export const events = defineCommand({

@@ -3,8 +3,8 @@ import { defineCommand } from 'citty'
 import { KeyStore } from '../auth/keys.ts'
 import { makeFolder } from '../make-folder.ts'
 import { prepare } from '../prepare.ts'
+import { CommandFailed } from './command-failed.ts'
 import { configArgs, jsonArg, out, outJson, prepareOptions } from './common.ts'
-import { CommandFailed } from './main.ts'
 
 async function keyStore(args: { readonly config?: string | undefined }): Promise<KeyStore> {
   const { resolved } = await prepare(prepareOptions(args))

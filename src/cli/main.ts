@@ -3,17 +3,7 @@ import { ConfigError } from '../config/toml.ts'
 import { messageOf } from '../errors.ts'
 import { EXIT, ListenError } from '../listen.ts'
 import { VERSION } from '../version.ts'
-
-/** A command that failed in a way its own output explained, with the exit status to use. */
-export class CommandFailed extends Error {
-  override readonly name = 'CommandFailed'
-  readonly exitCode: number
-
-  constructor(message: string, exitCode = 1) {
-    super(message)
-    this.exitCode = exitCode
-  }
-}
+import { CommandFailed } from './command-failed.ts'
 
 /** Any command; each has arguments of its own. */
 // biome-ignore lint/suspicious/noExplicitAny: citty's CommandDef is invariant in its arguments

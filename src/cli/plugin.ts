@@ -4,8 +4,8 @@ import { defineCommand } from 'citty'
 import type { CheckResult } from '../conformance.ts'
 import { within } from '../deadline.ts'
 import { messageOf } from '../errors.ts'
+import { CommandFailed } from './command-failed.ts'
 import { jsonArg, out, outJson } from './common.ts'
-import { CommandFailed } from './main.ts'
 
 /** Names tried in a folder; Node itself runs no TypeScript. */
 const MODULES = ['index.js', 'index.mjs', 'index.ts'] as const

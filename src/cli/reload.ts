@@ -1,7 +1,7 @@
 import { defineCommand } from 'citty'
 import { clientArgs, failureText, findSocket, unixClient } from './client.ts'
+import { CommandFailed } from './command-failed.ts'
 import { configArgs, jsonArg, out, outJson } from './common.ts'
-import { CommandFailed } from './main.ts'
 
 /** `cvmd reload`: has the running daemon read its configuration again, and says what came of it. */
 export const reload = defineCommand({
