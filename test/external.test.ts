@@ -111,6 +111,10 @@ const GOOD = `
 
 const RUDE = `
   setup({ metrics }) {
+    const start = () => {
+      Promise.reject(new Error('dropped by rude'))
+      setTimeout(() => { throw new Error('thrown late by rude') }, 0)
+    }
     metrics.gauge('cvmd_rude', 'x', () => { throw new Error('no figure') })
     const routes = new Hono()
       .get('/rude/throws', route({ summary: 'x' }), () => { throw new Error('secret detail') })
@@ -121,7 +125,7 @@ const RUDE = `
       .get('/rude/never', route({ summary: 'x' }), () => new Promise(() => {}))
       .get('/rude/:rest{.+}', route({ summary: 'x' }), (c) => c.text('rest'))
       .all('/*', (c) => c.text('everything is mine'))
-    return { routes, stop: () => new Promise(() => {}) }
+    return { routes, start, stop: () => new Promise(() => {}) }
   },
   renderError(error, c) {
     if (c.req.path === '/rude/throws') throw new Error('cannot even render')
@@ -143,6 +147,8 @@ start_timeout_ms = 1500
 shutdown_timeout_ms = 500
 ${LISTEN}request_timeout_ms = 500
 plugins = ["eventlog", "good", "rude", "takes-route", "takes-other", "takes-core", "unheard-of"]
+${LISTEN}auth = "key"
+plugins = ["good", "rude"]
 ${externalTables([good, rude, ...bad, ...misshapen, ...dead, missing, folder])}
 [[external]]
 path = "${pinned}"
@@ -183,6 +189,8 @@ key = "perhaps of a file that does not load"
     check(folder, /it is not a file/)
     check(pinned, /SHA-256 is [0-9a-f]{64}, the configuration wants 0{64}/)
     assert.match(daemon.output(), /no plugin "unheard-of"/)
+    assert.match(daemon.output(), /A promise was dropped.*dropped by rude/)
+    assert.match(daemon.output(), /An error was not caught.*thrown late by rude/)
 
     const pong = await daemon.get('/good/ping')
     assert.equal(await pong.text(), 'pong')
@@ -212,6 +220,12 @@ key = "perhaps of a file that does not load"
       assert.doesNotMatch(await answer.text(), /secret detail/)
     }
     assert.equal((await daemon.get('/livez')).status, 200)
+
+    // "rude" authenticates its own callers and claims `/*`; that opens nobody else's routes.
+    const guarded = `http://127.0.0.1:${daemon.ports[1]}`
+    assert.equal((await fetch(`${guarded}/rude/anything`)).status, 200)
+    assert.equal((await fetch(`${guarded}/good/ping`)).status, 401)
+    assert.equal((await fetch(`${guarded}/cvmd/plugins`)).status, 401)
   } finally {
     assert.equal(await daemon.stop(), 0, daemon.output())
     rmSync(folder, { recursive: true, force: true })

@@ -1,6 +1,7 @@
 import { defineCommand } from 'citty'
 import type { TomlTable } from '../config/toml.ts'
 import { Daemon } from '../daemon.ts'
+import { createLog, logFormat } from '../log.ts'
 import type { PrepareOptions } from '../prepare.ts'
 import { startWatchdog } from '../systemd.ts'
 import { configArgs, prepareOptions } from './common.ts'
@@ -22,8 +23,11 @@ export const serve = defineCommand({
     },
   },
   async run({ args }) {
+    let log = createLog({ level: 'error', format: logFormat(false, process.env) })
+    // Before the boot: a plugin may drop a promise while others still start.
+    surviveStrays((what, thrown) => log.error(what, thrown))
     const daemon = await Daemon.boot(amended(prepareOptions(args), args))
-    surviveStrays(daemon)
+    log = daemon.log
     const ended = untilSignal(daemon)
     const watchdog = startWatchdog(() => daemon.alive())
     await ended
@@ -38,9 +42,9 @@ export const serve = defineCommand({
  * What nobody awaited or caught must not end the daemon: a plugin's forgotten promise, or Deno's
  * throw from inside for a child that died of a real-time signal.
  */
-function surviveStrays(daemon: Daemon): void {
-  process.on('unhandledRejection', (reason) => daemon.log.error('A promise was dropped', reason))
-  process.on('uncaughtException', (error) => daemon.log.error('An error was not caught', error))
+function surviveStrays(report: (what: string, thrown: unknown) => void): void {
+  process.on('unhandledRejection', (reason) => report('A promise was dropped', reason))
+  process.on('uncaughtException', (error) => report('An error was not caught', error))
 }
 
 /** Resolves at SIGINT or SIGTERM; SIGHUP reloads. */
