@@ -147,7 +147,9 @@ start_timeout_ms = 1500
 shutdown_timeout_ms = 500
 ${LISTEN}request_timeout_ms = 500
 plugins = ["eventlog", "good", "rude", "takes-route", "takes-other", "takes-core", "unheard-of"]
-${LISTEN}auth = "key"
+[[listen]]
+address = "localhost:0"
+auth = "key"
 plugins = ["good", "rude"]
 ${externalTables([good, rude, ...bad, ...misshapen, ...dead, missing, folder])}
 [[external]]
@@ -222,7 +224,7 @@ key = "perhaps of a file that does not load"
     assert.equal((await daemon.get('/livez')).status, 200)
 
     // "rude" authenticates its own callers and claims `/*`; that opens nobody else's routes.
-    const guarded = `http://127.0.0.1:${daemon.ports[1]}`
+    const guarded = `http://localhost:${daemon.ports[1]}`
     assert.equal((await fetch(`${guarded}/rude/anything`)).status, 200)
     assert.equal((await fetch(`${guarded}/good/ping`)).status, 401)
     assert.equal((await fetch(`${guarded}/cvmd/plugins`)).status, 401)
