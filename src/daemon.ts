@@ -8,6 +8,7 @@ import type { CoreView, ReloadReport } from './core-plugin.ts'
 import { messageOf } from './errors.ts'
 import { EventLog } from './events/log.ts'
 import type { EventSink } from './events/sink.ts'
+import { assertNoneLost } from './external.ts'
 import { buildGeneration, type Generation, type GenerationParts } from './generation.ts'
 import { startPlugin, stopAll } from './lifecycle.ts'
 import { closeAll, ListenerSet } from './listener-set.ts'
@@ -194,7 +195,9 @@ export class Daemon {
   async #reloadNow(): Promise<ReloadReport> {
     notifySystemd(['RELOADING=1', `MONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`])
     try {
-      const report = await this.#apply(await prepare(this.#options))
+      const prepared = await prepare(this.#options)
+      assertNoneLost(this.#prepared?.externals ?? [], prepared.externals)
+      const report = await this.#apply(prepared)
       this.#events.append('configuration reloaded')
       this.#log.info('Configuration reloaded', { ...report })
       return report

@@ -70,6 +70,22 @@ export async function loadExternals(
   })
 }
 
+/**
+ * Refuses a reload that would lose a plugin: a new version that cannot be used must not end the old
+ * one. A file that could not be used before either holds up nothing.
+ *
+ * @throws {Error} With what is wrong with the new version.
+ */
+export function assertNoneLost(
+  before: readonly ExternalResult[],
+  after: readonly ExternalResult[],
+): void {
+  const running = new Set(before.flatMap((one) => ('plugin' in one ? one.file.path : [])))
+  for (const result of after) {
+    if ('error' in result && running.has(result.file.path)) throw new Error(result.error)
+  }
+}
+
 function refused(file: ExternalFile, why: string): RefusedExternal {
   return { file, error: `Cannot load the plugin "${file.path}": ${why}` }
 }

@@ -276,6 +276,20 @@ greeting = "good day"
     const seen = await daemon.get('/bundled/path/%61')
     assert.deepEqual(await seen.json(), { path: '/bundled/path/%61' })
 
+    // A version that cannot be used does not end the one that runs; a good one takes its place.
+    const reload = () =>
+      fetch(`http://127.0.0.1:${daemon.ports[0]}/cvmd/reload`, { method: 'POST' })
+    writeModule(folder, 'good', "throw new Error('worse than before')")
+    const refused = await reload()
+    assert.equal(refused.status, 409)
+    assert.match(await refused.text(), /worse than before/)
+    assert.equal(await (await daemon.get('/good/ping')).text(), 'pong')
+    writePlugin(folder, 'good', GOOD.replace("'pong'", "'pong 2'"))
+    const changed = (await (await reload()).json()) as { started: string[]; kept: string[] }
+    assert.deepEqual(changed.started, ['good'])
+    assert.ok(changed.kept.includes('bundled'))
+    assert.equal(await (await daemon.get('/good/ping')).text(), 'pong 2')
+
     const document = (await (await daemon.get('/cvmd/openapi.json')).json()) as {
       paths: Record<string, Record<string, { parameters: unknown; requestBody: unknown }>>
     }
