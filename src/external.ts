@@ -114,8 +114,7 @@ export async function loadExternal(
   }
   const loaded =
     file.sha256 === undefined
-      ? // The query makes a changed file a new module, so that a reload sees it.
-        await importModule(`${pathToFileURL(file.path).href}?sha256=${digest}`)
+      ? await importModule(`${specifierOf(file.path)}?sha256=${digest}`)
       : await importBytes(bytes, file.path)
   const exported = loaded.default
   const plugin: unknown = typeof exported === 'function' ? await exported(kit) : exported
@@ -125,6 +124,14 @@ export async function loadExternal(
 
 interface Module {
   readonly default?: unknown
+}
+
+/**
+ * The query after it makes a changed file a new module, so that a reload sees it. Bun drops the
+ * query of a file URL and keeps that of a path.
+ */
+function specifierOf(path: string): string {
+  return runtime === 'bun' ? path : pathToFileURL(path).href
 }
 
 function importModule(url: string): Promise<Module> {
