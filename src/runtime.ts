@@ -1,3 +1,4 @@
+import { descriptors } from './descriptors.ts'
 import { type Connection, Exchange } from './exchange.ts'
 import type { Endpoint, Handler, HttpLimits, HttpListener } from './http.ts'
 import type { Peer } from './plugin.ts'
@@ -67,30 +68,81 @@ async function serveBun(
     maxHeaderSize: Math.max(http.default.maxHeaderSize, limits.maxHeadBytes),
   })
   const headSeconds = Math.ceil(limits.headTimeoutMs / 1000)
-  const server = Bun.serve({
-    hostname: endpoint.host,
-    port: endpoint.port,
-    idleTimeout: idleSeconds,
-    maxRequestBodySize: Number.MAX_SAFE_INTEGER,
-    fetch: (request, bun) => {
-      if (malformed(request)) return refuse()
-      const connection = new BunConnection(request, bun, idleSeconds)
-      const answer = handler(request, new Exchange(name, connection))
-      return answer instanceof Promise
-        ? answer.then((response) => connection.answered(response, headSeconds))
-        : answer
-    },
-    error: () => new Response(null, { status: 500 }),
-  })
-  return {
-    port: server.port ?? 0,
-    replaceTls: () => undefined,
-    close: async (deadlineMs) => {
-      const drained = server.stop(false)
-      const timer = setTimeout(() => server.stop(true), deadlineMs)
-      await drained
-      clearTimeout(timer)
-    },
+  const bind = (port: number) =>
+    Bun.serve({
+      hostname: endpoint.host,
+      port,
+      idleTimeout: idleSeconds,
+      maxRequestBodySize: Number.MAX_SAFE_INTEGER,
+      fetch: (request, bun) => {
+        if (malformed(request)) return refuse()
+        const connection = new BunConnection(request, bun, idleSeconds)
+        const answer = handler(request, new Exchange(name, connection))
+        return answer instanceof Promise
+          ? answer.then((response) => connection.answered(response, headSeconds))
+          : answer
+      },
+      error: () => new Response(null, { status: 500 }),
+    })
+  return new BunListener(bind, endpoint.port)
+}
+
+/** How often a Bun listener looks whether descriptors run out. */
+const WATCH_MS = 500
+
+/**
+ * A server that stops listening while the process has no descriptor to spare, where Bun would try
+ * to accept again and again (70 % of a core, measured); what is connected goes on.
+ */
+class BunListener implements HttpListener {
+  readonly port: number
+  readonly #bind: (port: number) => Bun.Server<unknown>
+  readonly #watch: ReturnType<typeof setInterval>
+  /** Undefined while it does not listen. */
+  #server: Bun.Server<unknown> | undefined
+  /** Servers that do not listen any more but still have connections. */
+  readonly #leaving = new Map<Bun.Server<unknown>, Promise<void>>()
+
+  constructor(bind: (port: number) => Bun.Server<unknown>, port: number) {
+    this.#bind = bind
+    this.#server = bind(port)
+    this.port = this.#server.port ?? 0
+    const files = descriptors()
+    this.#watch = setInterval(() => this.#adjust(files.spare()), WATCH_MS)
+    this.#watch.unref()
+  }
+
+  replaceTls(): void {}
+
+  async close(deadlineMs: number): Promise<void> {
+    clearInterval(this.#watch)
+    this.#leave()
+    const cut = setTimeout(() => {
+      for (const server of this.#leaving.keys()) void server.stop(true)
+    }, deadlineMs)
+    await Promise.all(this.#leaving.values())
+    clearTimeout(cut)
+  }
+
+  #adjust(spare: number): void {
+    if (spare < 0) this.#leave()
+    else if (!this.#server && spare > 0) {
+      try {
+        this.#server = this.#bind(this.port)
+      } catch {
+        // Somebody else took the port or the last descriptor: the next round tries again.
+      }
+    }
+  }
+
+  #leave(): void {
+    const server = this.#server
+    if (!server) return
+    this.#server = undefined
+    this.#leaving.set(
+      server,
+      server.stop(false).finally(() => this.#leaving.delete(server)),
+    )
   }
 }
 

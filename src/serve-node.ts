@@ -7,6 +7,7 @@ import {
 import { createServer as createNetServer, type Server as NetServer, type Socket } from 'node:net'
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls'
 import { getRequestListener } from '@hono/node-server'
+import { type Descriptors, descriptors } from './descriptors.ts'
 import { type Connection, Exchange } from './exchange.ts'
 import type { Endpoint, Handler, HttpLimits, HttpListener, TlsPair } from './http.ts'
 import type { Peer } from './plugin.ts'
@@ -48,8 +49,8 @@ export function serveNode(
   const tls = endpoint.tls && tlsServer(http, endpoint.tls, limits)
   const server: NetServer = tls ? plainDetector(tls, limits) : http
   const open = new Set<Socket>()
-  server.maxConnections = limits.maxConnections
-  server.on('connection', track(open, limits.maxConnectionsPerPeer))
+  const files = descriptors()
+  server.on('connection', track(open, limits, files))
   return new Promise((resolve, reject) => {
     server.once('error', reject)
     const bound = () => {
@@ -61,8 +62,9 @@ export function serveNode(
         close: (deadlineMs) => drain(server, http, open, deadlineMs),
       })
     }
-    if ('unix' in endpoint) server.listen(endpoint.unix, bound)
-    else server.listen(endpoint.port, endpoint.host, bound)
+    const { backlog } = files
+    if ('unix' in endpoint) server.listen({ path: endpoint.unix, backlog }, bound)
+    else server.listen({ port: endpoint.port, host: endpoint.host, backlog }, bound)
   })
 }
 
@@ -114,17 +116,19 @@ function httpServer(
   return http
 }
 
-/** What Node's parser lets pass and Bun's does not; the status to refuse it with. */
+/** What the one or other parser lets pass, so that none does; the status to refuse it with. */
 function malformed(incoming: IncomingMessage): number | undefined {
   const { rawHeaders, headers } = incoming
   if (incoming.httpVersionMajor !== 1) return 505
   if (rawHeaders.length > 2 * MAX_HEADER_LINES) return 431
   let hosts = 0
+  let lengths = 0
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const header = rawHeaders[i] as string
     if (header.length === 4 && header.toLowerCase() === 'host') hosts++
+    if (header.length === 14 && header.toLowerCase() === 'content-length') lengths++
   }
-  if (hosts !== 1) return 400
+  if (hosts !== 1 || lengths > 1) return 400
   const coding = headers['transfer-encoding']
   if (coding === undefined) return undefined
   return coding.toLowerCase() === 'chunked' && incoming.httpVersionMinor === 1 ? undefined : 400
@@ -179,22 +183,42 @@ function plainDetector(tls: TlsServer, limits: HttpLimits): NetServer {
   })
 }
 
-/** Remembers open connections and cuts those a single peer has too many of. */
-function track(open: Set<Socket>, limit: number): (socket: Socket) => void {
+/**
+ * Remembers open connections and cuts those that are too many, in all or of one peer. Not by
+ * `server.maxConnections`: Deno accepts nothing more once that was reached (2.9).
+ */
+function track(
+  open: Set<Socket>,
+  limits: HttpLimits,
+  files: Descriptors,
+): (socket: Socket) => void {
+  let credit = 0
+  // Counting costs a read of /proc, so each count is good for half of what it found.
+  const hasDescriptor = () => {
+    if (credit < 1) credit = files.spare() / 2
+    credit--
+    return credit > -1
+  }
   const counts = new Map<string, number>()
   return (socket) => {
+    const peer = socket.remoteAddress ?? ''
+    const count = (counts.get(peer) ?? 0) + 1
+    const tooMany =
+      (peer !== '' && count > limits.maxConnectionsPerPeer) ||
+      open.size >= limits.maxConnections ||
+      !hasDescriptor()
+    if (tooMany) {
+      socket.destroy()
+      return
+    }
     open.add(socket)
-    const peer = socket.remoteAddress
-    const count = peer === undefined ? 0 : (counts.get(peer) ?? 0) + 1
-    if (peer !== undefined) counts.set(peer, count)
+    counts.set(peer, count)
     socket.once('close', () => {
       open.delete(socket)
-      if (peer === undefined) return
       const left = (counts.get(peer) ?? 1) - 1
       if (left > 0) counts.set(peer, left)
       else counts.delete(peer)
     })
-    if (count > limit) socket.destroy()
   }
 }
 
