@@ -1,6 +1,6 @@
 import type { PasswordStore } from './auth/password.ts'
 import { passwordPlugin } from './auth/password-routes.ts'
-import type { PluginDecision, Resolved } from './config/resolve.ts'
+import type { ListenerConfig, PluginDecision, Resolved } from './config/resolve.ts'
 import { type CoreView, corePlugin } from './core-plugin.ts'
 import { messageOf } from './errors.ts'
 import { type Mounted, type MountParts, mount } from './mount.ts'
@@ -143,7 +143,7 @@ function mountAll(
       const mounted = new Map<string, Mounted>()
       for (const config of resolved.listeners) {
         const own = config.core ? [core] : []
-        if (config.dialect === 'system-api' || config.auth.includes('basic')) own.push(auth)
+        if (setsPassword(config, parts.mount)) own.push(auth)
         // Built-in ones first, so that no pattern from outside comes before their routes.
         const served = plugins
           .filter(({ plugin }) => config.mounted.includes(plugin.name))
@@ -162,4 +162,13 @@ function mountAll(
       )
     }
   }
+}
+
+/**
+ * Who may use a Unix socket can set the first password there, and a new one for a lost one; over
+ * TCP only a caller of that password can.
+ */
+function setsPassword(config: ListenerConfig, { passwords }: MountParts): boolean {
+  if (config.dialect === 'system-api' || config.auth.includes('basic')) return true
+  return config.core && config.unix !== undefined && passwords !== undefined
 }
