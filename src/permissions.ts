@@ -94,8 +94,18 @@ export function denoFlags({ read, write, net, run }: PermissionList): string[] {
   ]
 }
 
-/** The systemd unit for this configuration. */
-export function systemdUnit(permissions: PermissionList, command: string): string {
+/**
+ * The systemd unit for this configuration.
+ *
+ * @param exec Absolute path of cvmd.
+ * @param config Its configuration file; undefined for the default one.
+ */
+export function systemdUnit(
+  permissions: PermissionList,
+  exec: string,
+  config: string | undefined,
+): string {
+  const flags = config === undefined ? '' : ` --config ${absolute(config)}`
   const writable = permissions.write.filter((path) => !/^\/(run|var\/lib)\/cvmd$/.test(path))
   const tcp = permissions.net.some((host) => !host.startsWith('unix:'))
   const families = tcp ? 'AF_UNIX AF_INET AF_INET6' : 'AF_UNIX'
@@ -108,8 +118,8 @@ export function systemdUnit(permissions: PermissionList, command: string): strin
     'Type=notify',
     '# systemd-notify is a child of the daemon.',
     'NotifyAccess=all',
-    `ExecStart=${command}`,
-    `ExecReload=${command.split(' ')[0]} reload`,
+    `ExecStart=${exec} serve${flags}`,
+    `ExecReload=${exec} reload${flags}`,
     'Restart=always',
     'RestartSec=1s',
     'WatchdogSec=30s',

@@ -99,7 +99,8 @@ test('permissions name what the configuration touches', async () => {
   assert.match(flags, /--allow-net=127\.0\.0\.1:3535,unix:\S*cvmd\.sock/)
   const unit = (await runCvmd([...args, '--systemd'], env)).stdout
   assert.match(unit, /^ReadWritePaths=.*-\/etc\/app/m)
-  assert.match(unit, /^ExecStart=\/usr\/bin\/cvmd serve --config /m)
+  assert.match(unit, /^ExecStart=\/usr\/bin\/cvmd serve --config \/.*cvmd\.toml$/m)
+  assert.match(unit, /^ExecReload=\/usr\/bin\/cvmd reload --config \/.*cvmd\.toml$/m)
 })
 
 test('the packaged unit is the one the program prints for its defaults', async () => {
@@ -108,7 +109,7 @@ test('the packaged unit is the one the program prints for its defaults', async (
     CVMD_RUN_DIR: '/run/cvmd',
   })
   const packaged = readFileSync('packaging/cvmd.service', 'utf8')
-  assert.equal(stdout.replace(/ --config \S+/, ''), packaged)
+  assert.equal(stdout.replace(/ --config \S+/g, ''), packaged)
 })
 
 test('nobody home is a clear error', async () => {

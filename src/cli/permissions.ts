@@ -21,10 +21,8 @@ export const permissions = defineCommand({
   async run({ args }) {
     const prepared = await prepare(prepareOptions(args))
     const list = permissionsOf(prepared)
-    if (args.systemd) {
-      const config = args.config === undefined ? '' : ` --config ${args.config}`
-      process.stdout.write(systemdUnit(list, `${args.exec} serve${config}`))
-    } else if (args.deno) out(denoFlags(list).join(' '))
+    if (args.systemd) process.stdout.write(systemdUnit(list, args.exec, args.config))
+    else if (args.deno) out(denoFlags(list).join(' '))
     else if (args.json) outJson(list)
     else {
       for (const [kind, values] of Object.entries(list)) {
