@@ -110,7 +110,13 @@ function httpServer(
     // because most such clients are gone.
     Object.assign(http, { httpAllowHalfOpen: true })
     http.on('connection', (socket: Socket) => {
-      socket.once('end', () => inFlight.get(socket)?.emit('close'))
+      socket.once('end', () => {
+        const outgoing = inFlight.get(socket)
+        outgoing?.emit('close')
+        // Of a stream nothing more comes once its handler was told; the rest may not take for ever.
+        if (outgoing?.headersSent) socket.end()
+        else socket.setTimeout(limits.idleTimeoutMs)
+      })
     })
   }
   return http
@@ -229,13 +235,18 @@ async function drain(
   deadlineMs: number,
 ): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()))
-  // A peer that keeps an idle connection would otherwise hold the close for seconds.
-  const idle = setInterval(() => http.closeIdleConnections(), 50)
+  // A peer that keeps an idle connection, or opened one ahead of its first request (which Node does
+  // not count as idle), would otherwise hold the close for seconds.
+  const closeIdle = () => {
+    http.closeIdleConnections()
+    for (const socket of open) if (socket.bytesRead === 0) socket.destroy()
+  }
+  const idle = setInterval(closeIdle, 50)
   const cut = setTimeout(() => {
     http.closeAllConnections()
     for (const socket of open) socket.destroy()
   }, deadlineMs)
-  http.closeIdleConnections()
+  closeIdle()
   await closed
   clearInterval(idle)
   clearTimeout(cut)

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { chmodSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { freshFolder, startDaemon, unixRequest } from './helpers/daemon.ts'
@@ -104,4 +104,16 @@ test('a request under way is finished when the daemon stops, an open stream is e
   assert.ok([200, 503].includes((await slow).status))
   assert.equal(await status, 0)
   assert.ok(Date.now() - began < 9_000, 'not held until the deadline')
+})
+
+test('a connection that never sent anything does not hold the stop', async () => {
+  const daemon = await startDaemon({ config: UNIX })
+  const idle = connect(daemon.socket)
+  idle.on('error', () => undefined)
+  await new Promise((up) => idle.once('connect', up))
+  await unixRequest(daemon.socket, '/livez')
+  const began = Date.now()
+  assert.equal(await daemon.stop(), 0)
+  assert.ok(Date.now() - began < 9_000, 'not held until the deadline')
+  idle.destroy()
 })
