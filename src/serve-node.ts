@@ -31,7 +31,12 @@ export interface NodeQuirks {
   readonly fastGlobals: boolean
   /** Whether a half-closed connection can be told from a closed one while a handler works. */
   readonly halfOpen: boolean
+  /** Whether `socket.bytesRead` counts, so that an unused connection can be told from others. */
+  readonly countsBytes: boolean
 }
+
+/** Every connection that speaks HTTP, with the last answer it was promised. */
+type InFlight = Map<Socket, ServerResponse | undefined>
 
 /**
  * Serves HTTP/1.1 by `node:http`, with TLS in front where the endpoint has it.
@@ -45,7 +50,8 @@ export function serveNode(
   handler: Handler,
   quirks: NodeQuirks,
 ): Promise<HttpListener> {
-  const http = httpServer(name, limits, handler, quirks)
+  const inFlight: InFlight = new Map()
+  const http = httpServer(name, limits, handler, quirks, inFlight)
   const tls = endpoint.tls && tlsServer(http, endpoint.tls, limits)
   const server: NetServer = tls ? plainDetector(tls, limits) : http
   const open = new Set<Socket>()
@@ -59,7 +65,7 @@ export function serveNode(
       resolve({
         port: typeof address === 'object' && address !== null ? address.port : 0,
         replaceTls: (pair) => tls?.setSecureContext(pair),
-        close: (deadlineMs) => drain(server, http, open, deadlineMs),
+        close: (deadlineMs) => drain(server, inFlight, open, deadlineMs),
       })
     }
     const { backlog } = files
@@ -73,6 +79,7 @@ function httpServer(
   limits: HttpLimits,
   handler: Handler,
   quirks: NodeQuirks,
+  inFlight: InFlight,
 ): HttpServer {
   const answer = getRequestListener(
     (request, env) => {
@@ -82,7 +89,6 @@ function httpServer(
     },
     { overrideGlobalObjects: quirks.fastGlobals },
   )
-  const inFlight = new WeakMap<Socket, ServerResponse>()
   const http = createServer(
     {
       maxHeaderSize: limits.maxHeadBytes,
@@ -100,7 +106,7 @@ function httpServer(
         outgoing.writeHead(refused, { connection: 'close', 'content-length': 0 }).end()
         return
       }
-      if (quirks.halfOpen) inFlight.set(incoming.socket, outgoing)
+      inFlight.set(incoming.socket, outgoing)
       answer(incoming, outgoing)
     },
   )
@@ -228,25 +234,25 @@ function track(
   }
 }
 
+/**
+ * Ends idle connections at once and again after each answer: a peer that keeps one would hold the
+ * close for seconds. Not by `closeIdleConnections`: on Bun it ends busy ones, too (1.4).
+ */
 async function drain(
   server: NetServer,
-  http: HttpServer,
+  inFlight: InFlight,
   open: ReadonlySet<Socket>,
   deadlineMs: number,
 ): Promise<void> {
-  const closed = new Promise<void>((resolve) => server.close(() => resolve()))
-  // A peer that keeps an idle connection, or opened one ahead of its first request (which Node does
-  // not count as idle), would otherwise hold the close for seconds.
-  const closeIdle = () => {
-    http.closeIdleConnections()
-    for (const socket of open) if (socket.bytesRead === 0) socket.destroy()
+  const endIdle = () => {
+    for (const [socket, answer] of inFlight) if (answer?.writableFinished ?? true) socket.destroy()
   }
-  const idle = setInterval(closeIdle, 50)
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+  const idle = setInterval(endIdle, 50)
   const cut = setTimeout(() => {
-    http.closeAllConnections()
-    for (const socket of open) socket.destroy()
+    for (const socket of [...inFlight.keys(), ...open]) socket.destroy()
   }, deadlineMs)
-  closeIdle()
+  endIdle()
   await closed
   clearInterval(idle)
   clearTimeout(cut)

@@ -1,7 +1,9 @@
 import { connect, type Socket } from 'node:net'
 
-/** Where a raw client connects to. */
-export type RawTarget = { readonly port: number } | { readonly unix: string }
+/** Where a raw client connects to, and from which loopback address. */
+export type RawTarget =
+  | { readonly port: number; readonly from?: string }
+  | { readonly unix: string; readonly from?: string }
 
 /** One answer as it came over the wire. */
 export interface RawAnswer {
@@ -40,7 +42,12 @@ export class RawClient {
     const socket =
       'unix' in target
         ? connect({ path: target.unix, allowHalfOpen })
-        : connect({ port: target.port, host: '127.0.0.1', allowHalfOpen })
+        : connect({
+            port: target.port,
+            host: '127.0.0.1',
+            allowHalfOpen,
+            ...(target.from !== undefined && { localAddress: target.from }),
+          })
     return new Promise((resolve, reject) => {
       socket.once('error', reject)
       socket.once('connect', () => {
