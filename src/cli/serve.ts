@@ -26,9 +26,13 @@ export const serve = defineCommand({
     let log = createLog({ level: 'error', format: logFormat(false, process.env) })
     // Before the boot: a plugin may drop a promise while others still start.
     surviveStrays((what, thrown) => log.error(what, thrown))
+    // Before it, too: a signal that comes while plugins start must still end them in order.
+    let reload = () => {}
+    const ended = untilSignal(() => reload())
     const daemon = await Daemon.boot(amended(prepareOptions(args), args))
     log = daemon.log
-    const ended = untilSignal(daemon)
+    // The outcome, good or bad, is in the log and the event log.
+    reload = () => void daemon.reload().catch(() => undefined)
     const watchdog = startWatchdog(() => daemon.alive())
     await ended
     watchdog()
@@ -47,12 +51,9 @@ function surviveStrays(report: (what: string, thrown: unknown) => void): void {
   process.on('uncaughtException', (error) => report('An error was not caught', error))
 }
 
-/** Resolves at SIGINT or SIGTERM; SIGHUP reloads. */
-function untilSignal(daemon: Daemon): Promise<void> {
-  process.on('SIGHUP', () => {
-    // The outcome, good or bad, is in the log and the event log.
-    daemon.reload().catch(() => undefined)
-  })
+/** Resolves at the first SIGINT or SIGTERM; a second one ends the process at once. */
+function untilSignal(hangup: () => void): Promise<void> {
+  process.on('SIGHUP', hangup)
   return new Promise((resolve) => {
     process.once('SIGINT', () => resolve())
     process.once('SIGTERM', () => resolve())
