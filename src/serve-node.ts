@@ -65,7 +65,7 @@ export function serveNode(
       resolve({
         port: typeof address === 'object' && address !== null ? address.port : 0,
         replaceTls: (pair) => tls?.setSecureContext(pair),
-        close: (deadlineMs) => drain(server, inFlight, open, deadlineMs),
+        close: (deadlineMs) => drain(server, inFlight, open, deadlineMs, quirks),
       })
     }
     const { backlog } = files
@@ -243,9 +243,12 @@ async function drain(
   inFlight: InFlight,
   open: ReadonlySet<Socket>,
   deadlineMs: number,
+  quirks: NodeQuirks,
 ): Promise<void> {
   const endIdle = () => {
     for (const [socket, answer] of inFlight) if (answer?.writableFinished ?? true) socket.destroy()
+    // One that was opened ahead of its first request is in no answer's way either.
+    for (const socket of open) if (quirks.countsBytes && socket.bytesRead === 0) socket.destroy()
   }
   const closed = new Promise<void>((resolve) => server.close(() => resolve()))
   const idle = setInterval(endIdle, 50)
