@@ -4,7 +4,7 @@ import { systemApiJson } from '../../src/compat/system-api.ts'
 import { cutBytes, decodeText } from '../../src/events/text.ts'
 import type { PluginEnv } from '../../src/plugin.ts'
 import { route } from '../../src/route.ts'
-import { validate } from '../../src/validate.ts'
+import { documented, validate } from '../../src/validate.ts'
 import { queryBytes } from './query-text.ts'
 import type { Recorder } from './recorder.ts'
 import type { SystemApiView } from './view.ts'
@@ -17,8 +17,8 @@ const JSON_TYPE = { 'content-type': 'application/json' }
 const Tail = z.object({
   tail: z.coerce.number().int().min(0).optional().catch(undefined),
 })
-const Format = z.object({ format: z.string().optional().catch(undefined) })
-const NewEvent = z.object({ message: z.string().optional().catch(undefined) })
+const Format = z.object({ format: z.string().optional() })
+const NewEvent = z.object({ message: z.string().optional() })
 
 /** The routes of flashbots/system-api (spec system-api §5.1 to §5.3). */
 export function systemApiRoutes(view: SystemApiView, recorder: Recorder, maxBytes: number) {
@@ -37,7 +37,7 @@ export function systemApiRoutes(view: SystemApiView, recorder: Recorder, maxByte
         head: false,
         answers: { 200: { description: 'Recorded; empty' } },
       }),
-      validate('query', NewEvent),
+      documented('query', NewEvent),
       async (c) => {
         const bytes = queryBytes(c.req.url, 'message') ?? new Uint8Array(0)
         const { message, raw } = decodeText(cutBytes(bytes, maxBytes))
@@ -53,7 +53,7 @@ export function systemApiRoutes(view: SystemApiView, recorder: Recorder, maxByte
         head: false,
         answers: { 200: { description: 'An array of {received_at, message}' } },
       }),
-      validate('query', Format),
+      documented('query', Format),
       (c) =>
         c.req.query('format') === 'text'
           ? new Response(view.text(), { headers: TEXT })
