@@ -217,6 +217,11 @@ export class Daemon {
       throw new Error('Cannot change state_dir while running: restart cvmd')
     }
     const next = await this.#build(prepared)
+    for (const { plugin } of old.plugins) {
+      // A plugin from outside that runs is worth more than its new version that does not.
+      const reason = next.failed.get(plugin.name)
+      if (reason !== undefined) throw new Error(reason)
+    }
     // New listeners serve nothing until the generation is exchanged.
     const opened = await this.#listeners.open(resolved.listeners)
     try {
@@ -249,8 +254,12 @@ export class Daemon {
     try {
       const stopped = old.plugins.filter((loaded) => !next.kept.has(loaded))
       await stopAll(stopped, prepared.resolved.core.shutdown_timeout_ms)
+      const ran = new Set(stopped.map(({ plugin }) => plugin.name))
       for (const loaded of next.plugins) {
-        if (!next.kept.has(loaded)) await this.#startOne(loaded, next, prepared)
+        if (next.kept.has(loaded)) continue
+        if (ran.has(loaded.plugin.name)) {
+          await startPlugin(loaded, prepared.resolved.core.start_timeout_ms)
+        } else await this.#startOne(loaded, next, prepared)
       }
       this.#generation = next
       this.#prepared = prepared

@@ -284,6 +284,23 @@ greeting = "good day"
     assert.equal(refused.status, 409)
     assert.match(await refused.text(), /worse than before/)
     assert.equal(await (await daemon.get('/good/ping')).text(), 'pong')
+    // In the same way one that loads, but cannot be set up, mounted or started.
+    for (const [part, bad, why] of [
+      ['const routes', "throw new Error('bad setup'); const routes", /bad setup/],
+      ["'/good/ping'", "'/api/v1/events'", /already claims GET \/api\/v1\/events/],
+      [
+        'return { routes,',
+        "return { routes, start() { throw new Error('bad start') },",
+        /bad start/,
+      ],
+    ] as const) {
+      assert.ok(GOOD.includes(part), part)
+      writePlugin(folder, 'good', GOOD.replace(part, bad))
+      const again = await reload()
+      assert.equal(again.status, 409)
+      assert.match(await again.text(), why)
+      assert.equal(await (await daemon.get('/good/ping')).text(), 'pong', part)
+    }
     writePlugin(folder, 'good', GOOD.replace("'pong'", "'pong 2'"))
     const changed = (await (await reload()).json()) as { started: string[]; kept: string[] }
     assert.deepEqual(changed.started, ['good'])

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { errnoOf } from '../errors.ts'
 
 /**
@@ -25,12 +25,16 @@ export function signalGroup(child: ChildProcess, signal: 'SIGTERM' | 'SIGKILL'):
   }
 }
 
-/** Whether a process group has members; true where the runtime refuses to tell. */
+/** Whether a process group has members; true where the runtime lets nobody tell. */
 export function groupExists(pid: number): boolean {
   try {
     process.kill(-pid, 0)
     return true
   } catch (thrown) {
-    return errnoOf(thrown) !== 'ESRCH'
+    const code = errnoOf(thrown)
+    if (code !== undefined) return code !== 'ESRCH'
+    // As above: refused by Deno, not by the kernel. 1 is kill's word for "no such process".
+    const options = { stdio: 'ignore', env: {} } as const
+    return spawnSync('/bin/kill', ['-s', '0', '--', `-${pid}`], options).status !== 1
   }
 }
