@@ -1,19 +1,22 @@
-// Builds dist/cvmd.js (Node, one file) or, with --binary, dist/cvmd (Bun, one file).
+// Builds dist/cvmd.js (Node, one file) and dist/plugin.js (what plugin authors import), or, with
+// --binary, dist/cvmd (Bun, one file).
 import { spawnSync } from 'node:child_process'
 import { chmodSync } from 'node:fs'
 import { build } from 'esbuild'
 
-if (process.argv.includes('--binary')) binary()
-else await node()
+const COMMON = { bundle: true, platform: 'node', target: 'node20.19', format: 'esm' }
 
-async function node() {
+if (process.argv.includes('--binary')) binary()
+else {
+  await daemon()
+  await kit()
+}
+
+async function daemon() {
   await build({
+    ...COMMON,
     entryPoints: ['src/main.ts'],
     outfile: 'dist/cvmd.js',
-    bundle: true,
-    platform: 'node',
-    target: 'node20.19',
-    format: 'esm',
     legalComments: 'linked',
     // Some dependencies are CommonJS and ask for `require`, which an ES module does not have.
     banner: {
@@ -22,6 +25,15 @@ async function node() {
     logLevel: 'warning',
   })
   chmodSync('dist/cvmd.js', 0o755)
+}
+
+async function kit() {
+  await build({
+    ...COMMON,
+    entryPoints: ['src/kit.ts'],
+    outfile: 'dist/plugin.js',
+    packages: 'external',
+  })
 }
 
 function binary() {
