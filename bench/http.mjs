@@ -32,7 +32,7 @@ export async function run({ quick, rounds = 3, seconds = quick ? 1 : 3, runtimes
 
 async function measure(variant, seconds, quick) {
   // The bare server sends as many bytes as cvmd's views of the events have.
-  const args = [EVENTS * (MESSAGE.length + 23), EVENTS * (MESSAGE.length + 56)]
+  const args = [EVENTS * (MESSAGE.length + 24), EVENTS * (MESSAGE.length + 56)]
   const server = await start(variant, { args })
   const samples = []
   try {

@@ -50,7 +50,13 @@ export async function start(variant, { pin = true, args = [], plugins = '' } = {
       output += data
     })
   }
-  const ended = new Promise((done) => child.once('close', done))
+  const ended = new Promise((done) => {
+    child.once('close', done)
+    child.once('error', (error) => {
+      output += error.message
+      done()
+    })
+  })
   const stop = async () => {
     child.kill('SIGTERM')
     const timer = setTimeout(() => child.kill('SIGKILL'), 5000)
@@ -59,7 +65,8 @@ export async function start(variant, { pin = true, args = [], plugins = '' } = {
     rmSync(folder, { recursive: true, force: true })
   }
   while (!(await answers(port))) {
-    if (child.exitCode !== null || performance.now() - started > 20_000) {
+    const gone = child.exitCode !== null || child.pid === undefined
+    if (gone || performance.now() - started > 20_000) {
       await stop()
       throw new Error(`${variant.runtime} ${variant.app} did not come up:\n${output}`)
     }
