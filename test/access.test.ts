@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { lacks } from './helpers/counterpart.ts'
 import { type DaemonProcess, runCvmd, startDaemon } from './helpers/daemon.ts'
 
 const PASSWORD = 'canary-password-1'
@@ -112,7 +113,7 @@ test('a withdrawn key stops working', async () => {
   assert.equal(seen, 401)
 })
 
-test('pages of other sites are kept out', async () => {
+test('pages of other sites are kept out', async (t) => {
   const good = bearer('all')
   const post = (headers: Record<string, string>, path = '/cvmd/actions/one/runs?wait=1') =>
     status(path, { method: 'POST', headers: { ...good, ...headers } })
@@ -126,6 +127,7 @@ test('pages of other sites are kept out', async () => {
     assert.equal(await status(path, { headers: { ...good, referer: 'http://evil.example/' } }), 403)
     assert.equal(await status(path, { headers: good }), 200)
   }
+  if (lacks(t, 'curl')) return
   // A name that was rebound to this address; fetch may not set Host, curl may.
   const rebound = execCurl([
     '-H',

@@ -2,20 +2,13 @@ import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
 import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { type TestContext, test } from 'node:test'
+import { test } from 'node:test'
 import { runtime } from '../src/runtime.ts'
+import { lacks } from './helpers/counterpart.ts'
 import { type DaemonProcess, freshFolder, runCvmd, startDaemon } from './helpers/daemon.ts'
 
 const INSTALLED = resolve('node_modules/.bin/deno')
 const deno = runtime === 'deno' ? process.execPath : existsSync(INSTALLED) ? INSTALLED : undefined
-
-function skipUnless(t: TestContext, name: string, present: boolean): boolean {
-  if (present) return false
-  const required = (process.env.CVMD_REQUIRE ?? '').split(',').includes(name)
-  assert.ok(!required, `${name} is required, but not installed`)
-  t.skip(`needs ${name}`)
-  return true
-}
 
 async function eventually(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
   for (let i = 0; i < 300; i++) {
@@ -38,7 +31,7 @@ testfile = "{folder}/files/testfile.txt"
 `
 
 test('under Deno the printed flags suffice for a whole session', async (t) => {
-  if (skipUnless(t, 'deno', deno !== undefined)) return
+  if (lacks(t, 'deno', deno !== undefined)) return
   const folder = freshFolder()
   for (const name of ['in', 'secret', 'files']) mkdirSync(join(folder, name))
   const file = join(folder, 'cvmd.toml')
@@ -124,7 +117,7 @@ test('the permission set "operator" is what the defaults need', async (t) => {
   const sorted = (flag: string) => flag.replace(/=(.*)/, (_, l) => `=${l.split(',').sort()}`)
   assert.deepEqual(printed.map(sorted).sort(), flags.map(sorted))
   rmSync(folder, { recursive: true })
-  if (skipUnless(t, 'deno', deno !== undefined)) return
+  if (lacks(t, 'deno', deno !== undefined)) return
   const args = ['run', '--no-prompt', '-P=operator', 'src/main.ts', 'version']
   assert.match(execFileSync(deno as string, args, { encoding: 'utf8' }), /^cvmd \d/)
 })
@@ -132,7 +125,7 @@ test('the permission set "operator" is what the defaults need', async (t) => {
 test('systemd accepts the packaged unit and finds little exposed', (t) => {
   const analyze = (...args: readonly string[]) =>
     spawnSync('systemd-analyze', args, { encoding: 'utf8', env: { ...process.env, LC_ALL: 'C' } })
-  if (skipUnless(t, 'systemd', analyze('--version').status === 0)) return
+  if (lacks(t, 'systemd', analyze('--version').status === 0)) return
   const folder = freshFolder()
   const unit = join(folder, 'cvmd.service')
   const text = readFileSync('packaging/cvmd.service', 'utf8')

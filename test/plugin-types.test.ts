@@ -4,6 +4,10 @@
  */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { Hono } from 'hono'
+import { hc } from 'hono/client'
+import * as v from 'valibot'
+import { z } from 'zod'
 import {
   type ConfigOf,
   definePlugin,
@@ -14,11 +18,7 @@ import {
   route,
   type Services,
   validate,
-} from 'cvmd/plugin'
-import { Hono } from 'hono'
-import { hc } from 'hono/client'
-import * as v from 'valibot'
-import { z } from 'zod'
+} from '../src/kit.ts'
 import { hostPlugin } from './helpers/plugin-host.ts'
 
 /** True only for two types that are the same in every position. */

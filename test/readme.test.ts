@@ -3,13 +3,14 @@ import { execFileSync, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type TestContext, test } from 'node:test'
+import { test } from 'node:test'
 import { parse } from 'smol-toml'
 import { MAX_WAIT_S } from '../plugins/actions/schemas.ts'
 import { MAX_KEYS } from '../src/auth/key-file.ts'
 import { MAX_PASSWORD_BYTES } from '../src/auth/password.ts'
 import { DEFAULT_THROTTLE } from '../src/auth/throttle.ts'
 import { EXIT } from '../src/listen.ts'
+import { lacks } from './helpers/counterpart.ts'
 import { cvmdCommand, freshFolder, runCvmd, startDaemon } from './helpers/daemon.ts'
 import {
   type Block,
@@ -166,20 +167,8 @@ function runShell(script: string, folder: string, bin: string): Promise<void> {
   })
 }
 
-function skipWithoutCurl(t: TestContext): boolean {
-  try {
-    execFileSync('sh', ['-c', 'command -v curl'], { stdio: 'ignore' })
-    return false
-  } catch {
-    const required = (process.env.CVMD_REQUIRE ?? '').split(',').includes('curl')
-    assert.ok(!required, 'curl is required, but not installed')
-    t.skip('needs curl')
-    return true
-  }
-}
-
 test('README: every curl works and answers as shown', async (t) => {
-  if (skipWithoutCurl(t)) return
+  if (lacks(t, 'curl')) return
   let called = 0
   for (const session of sessionsOf(BLOCKS)) called += await play(session)
   assert.ok(called > 30, `${called} curls`)
@@ -226,7 +215,7 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
 
 for (const [name, tables] of Object.entries(PLUGINS)) {
   test(`plugins/${name}/README.md: every curl works`, async (t) => {
-    if (skipWithoutCurl(t)) return
+    if (lacks(t, 'curl')) return
     const blocks = fencedBlocks(readFileSync(`plugins/${name}/README.md`, 'utf8'))
     const config = `[[listen]]\naddress = "127.0.0.1:3535"\n${tables}`
     const called = await play({ config, blocks }, SETTINGS[name])

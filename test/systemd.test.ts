@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
-import { execFileSync, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { lacks } from './helpers/counterpart.ts'
 import { startDaemon, unixRequest } from './helpers/daemon.ts'
 
 const RECEIVER = `
@@ -12,23 +13,8 @@ $| = 1; print "bound\\n";
 while (defined recv($s, my $m, 65536, 0)) { $m =~ s/\\n/ /g; print "$m\\n"; }
 `
 
-function has(program: string): boolean {
-  try {
-    execFileSync('sh', ['-c', `command -v ${program}`], { stdio: 'ignore' })
-    return true
-  } catch {
-    return false
-  }
-}
-
 test('the service manager hears of start, watchdog, reload and stop', async (t) => {
-  for (const program of ['perl', 'systemd-notify']) {
-    if (has(program)) continue
-    const required = (process.env.CVMD_REQUIRE ?? '').split(',').includes(program)
-    assert.ok(!required, `${program} is required, but not installed`)
-    t.skip(`needs ${program}`)
-    return
-  }
+  if (lacks(t, 'perl') || lacks(t, 'systemd-notify')) return
   const daemon0 = await startDaemon({ config: '[[listen]]\nunix = "{folder}/run/a.sock"\n' })
   const { folder } = daemon0
   const socket = join(folder, 'notify')

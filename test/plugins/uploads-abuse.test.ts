@@ -13,8 +13,9 @@ import {
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { type TestContext, test } from 'node:test'
+import { test } from 'node:test'
 import { runtime } from '../../src/runtime.ts'
+import { lacks } from '../helpers/counterpart.ts'
 
 const MIB = 1024 * 1024
 
@@ -80,14 +81,6 @@ async function eventually(what: string, holds: () => boolean | Promise<boolean>)
 
 async function events({ port }: Server): Promise<string[]> {
   return (await fetch(`http://127.0.0.1:${port}/events`)).json() as Promise<string[]>
-}
-
-/** Skips where the machine lacks something, unless CVMD_REQUIRE names it. */
-function needs(t: TestContext, name: string, ready: boolean): boolean {
-  if (ready) return true
-  assert.ok(!process.env.CVMD_REQUIRE?.split(',').includes(name), `${name} is required`)
-  t.skip(`needs ${name}`)
-  return false
 }
 
 function mount(...args: string[]): boolean {
@@ -241,7 +234,7 @@ function peak({ child }: Server): number {
 }
 
 test('B1: 200 MiB against a limit of 1 MiB are refused early, in little memory', async (t) => {
-  if (!needs(t, 'proc', existsSync('/proc/self/status'))) return
+  if (lacks(t, 'proc', existsSync('/proc/self/status'))) return
   await withServer({ max_bytes: MIB }, async (server, path, folder) => {
     await (await fetch(server.url, { method: 'POST', body: 'warm' })).text()
     const before = peak(server)
@@ -262,7 +255,7 @@ test('B1: 200 MiB against a limit of 1 MiB are refused early, in little memory',
 })
 
 test('a large upload needs little memory', async (t) => {
-  if (!needs(t, 'proc', existsSync('/proc/self/status'))) return
+  if (lacks(t, 'proc', existsSync('/proc/self/status'))) return
   await withServer({ max_bytes: 0 }, async (server, path) => {
     await (await fetch(server.url, { method: 'POST', body: 'warm' })).text()
     const before = peak(server)
@@ -278,7 +271,7 @@ test('U2: a full disk leaves the old file, and says so', async (t) => {
   const disk = join(folder, 'disk')
   mkdirSync(disk)
   try {
-    if (!needs(t, 'tmpfs', mount('-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', disk))) return
+    if (lacks(t, 'tmpfs', mount('-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', disk))) return
     const path = join(disk, 'a')
     writeFileSync(path, 'old')
     const linked = join(disk, 'linked')
@@ -336,7 +329,7 @@ test('a file that is a mount point, in a folder that is read-only, is overwritte
     const mounted = mount('-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', sealed)
     writeFileSync(path, '')
     const ready = mounted && mount('--bind', real, path)
-    if (!needs(t, 'tmpfs', ready)) return
+    if (lacks(t, 'tmpfs', ready)) return
     const server = await startServer(folder, { a: { path } })
     try {
       const put = async (body: string) => {
