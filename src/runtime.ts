@@ -47,8 +47,7 @@ export function serveHttp(
   // Bun.serve only takes Bun's own Response, and Bun's node:http tells of a half-closed connection
   // only once the answer is written, when nobody can be stopped any more.
   const own = runtime !== 'bun'
-  const quirks = { fastGlobals: own, halfOpen: own, countsBytes: own }
-  return serveNode(name, endpoint, limits, handler, quirks)
+  return serveNode(name, endpoint, limits, handler, { fastGlobals: own, halfOpen: own })
 }
 
 /**

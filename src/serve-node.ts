@@ -18,6 +18,9 @@ const MAX_HEADER_LINES = 198
 /** An unread body up to this size is read away, so that the connection can be used again. */
 const MAX_SKIPPED_BYTES = 256 * 1024
 
+/** How often connections are looked at for being too slow. */
+const CHECK_MS = 1000
+
 /** First byte of a TLS record that carries a handshake. */
 const TLS_HANDSHAKE = 0x16
 
@@ -31,12 +34,14 @@ export interface NodeQuirks {
   readonly fastGlobals: boolean
   /** Whether a half-closed connection can be told from a closed one while a handler works. */
   readonly halfOpen: boolean
-  /** Whether `socket.bytesRead` counts, so that an unused connection can be told from others. */
-  readonly countsBytes: boolean
 }
 
 /** Every connection that speaks HTTP, with the last answer it was promised. */
 type InFlight = Map<Socket, ServerResponse | undefined>
+
+function isIdle(answer: ServerResponse | undefined): boolean {
+  return answer?.writableFinished ?? true
+}
 
 /**
  * Serves HTTP/1.1 by `node:http`, with TLS in front where the endpoint has it.
@@ -53,8 +58,10 @@ export function serveNode(
   const inFlight: InFlight = new Map()
   const http = httpServer(name, limits, handler, quirks, inFlight)
   const tls = endpoint.tls && tlsServer(http, endpoint.tls, limits)
-  const server: NetServer = tls ? plainDetector(tls, limits) : http
+  const unheard = new Set<Socket>()
+  const server: NetServer = tls ? plainDetector(tls, limits, unheard) : http
   const open = new Set<Socket>()
+  if (tls) watchWaiting(server, inFlight, limits)
   const files = descriptors()
   server.on('connection', track(open, limits, files))
   return new Promise((resolve, reject) => {
@@ -65,7 +72,7 @@ export function serveNode(
       resolve({
         port: typeof address === 'object' && address !== null ? address.port : 0,
         replaceTls: (pair) => tls?.setSecureContext(pair),
-        close: (deadlineMs) => drain(server, inFlight, open, deadlineMs, quirks),
+        close: (deadlineMs) => drain(server, inFlight, { open, unheard }, deadlineMs),
       })
     }
     const { backlog } = files
@@ -96,7 +103,7 @@ function httpServer(
       // Bodies have deadlines of their own: one for all would cut honest slow uploads.
       requestTimeout: 0,
       keepAliveTimeout: limits.idleTimeoutMs,
-      connectionsCheckingInterval: Math.min(1000, limits.headTimeoutMs),
+      connectionsCheckingInterval: CHECK_MS,
       // Notices a peer that vanished without a word.
       keepAlive: true,
     },
@@ -111,21 +118,26 @@ function httpServer(
     },
   )
   http.timeout = limits.idleTimeoutMs
-  if (quirks.halfOpen) {
-    // As Go does: a client that will send no more still gets its answer, but the handler is told,
-    // because most such clients are gone.
-    Object.assign(http, { httpAllowHalfOpen: true })
-    http.on('connection', (socket: Socket) => {
-      socket.once('end', () => {
-        const outgoing = inFlight.get(socket)
-        outgoing?.emit('close')
-        // Of a stream nothing more comes once its handler was told; the rest may not take for ever.
-        if (outgoing?.headersSent) socket.end()
-        else socket.setTimeout(limits.idleTimeoutMs)
-      })
-    })
-  }
+  Object.assign(http, { httpAllowHalfOpen: quirks.halfOpen })
+  http.on('connection', (socket: Socket) => {
+    inFlight.set(socket, undefined)
+    socket.once('close', () => inFlight.delete(socket))
+    if (quirks.halfOpen) socket.once('end', () => halfClosed(socket, inFlight, limits))
+  })
   return http
+}
+
+/**
+ * As Go does: a client that will send no more still gets its answer, but the handler is told,
+ * because most such clients are gone.
+ */
+function halfClosed(socket: Socket, inFlight: InFlight, limits: HttpLimits): void {
+  const answer = inFlight.get(socket)
+  // The adapter aborts the request's signal and cancels a stream on it.
+  answer?.emit('close')
+  // Of a stream nothing more comes once its handler was told; the rest may not take for ever.
+  if (answer?.headersSent) socket.end()
+  else socket.setTimeout(limits.idleTimeoutMs)
 }
 
 /** What the one or other parser lets pass, so that none does; the status to refuse it with. */
@@ -170,19 +182,50 @@ function tlsServer(http: HttpServer, pair: TlsPair, limits: HttpLimits): TlsServ
     ALPNProtocols: ['http/1.1'],
     handshakeTimeout: limits.headTimeoutMs,
   })
-  tls.on('secureConnection', (socket) => http.emit('connection', socket))
+  tls.on('secureConnection', (socket) => {
+    http.emit('connection', socket)
+    socket.setTimeout(limits.idleTimeoutMs, () => socket.destroy())
+  })
   tls.on('tlsClientError', (_error, socket) => socket.destroy())
   return tls
 }
 
-/** Looks at the first byte of each connection: no handshake gets a plain answer, not silence. */
-function plainDetector(tls: TlsServer, limits: HttpLimits): NetServer {
+/**
+ * Cuts connections that take too long for a head: Bun does so only on connections its HTTP server
+ * accepted itself. Up to a second later than that server would, which says why.
+ */
+function watchWaiting(server: NetServer, inFlight: InFlight, limits: HttpLimits): void {
+  const seen = new WeakMap<Socket, { answer: ServerResponse | undefined; at: number }>()
+  const watch = setInterval(() => {
+    const at = performance.now()
+    for (const [socket, answer] of inFlight) {
+      const before = seen.get(socket)
+      const limit = answer ? limits.idleTimeoutMs : limits.headTimeoutMs
+      if (!before || before.answer !== answer || !isIdle(answer)) seen.set(socket, { answer, at })
+      else if (at - before.at > limit) socket.destroy()
+    }
+  }, CHECK_MS)
+  watch.unref()
+  server.once('close', () => clearInterval(watch))
+}
+
+/**
+ * Looks at the first byte of each connection: no handshake gets a plain answer, not silence.
+ *
+ * @param unheard Holds the connections that did not send any yet.
+ */
+function plainDetector(tls: TlsServer, limits: HttpLimits, unheard: Set<Socket>): NetServer {
   return createNetServer((socket) => {
-    socket.on('error', () => socket.destroy())
+    unheard.add(socket)
     const late = setTimeout(() => socket.destroy(), limits.headTimeoutMs)
-    socket.once('close', () => clearTimeout(late))
-    socket.once('readable', () => {
+    const heard = () => {
       clearTimeout(late)
+      unheard.delete(socket)
+    }
+    socket.on('error', () => socket.destroy())
+    socket.once('close', heard)
+    socket.once('readable', () => {
+      heard()
       const first: Buffer | null = socket.read(1)
       if (first === null) return socket.destroy()
       if (first[0] !== TLS_HANDSHAKE) {
@@ -241,14 +284,12 @@ function track(
 async function drain(
   server: NetServer,
   inFlight: InFlight,
-  open: ReadonlySet<Socket>,
+  { open, unheard }: { readonly open: Iterable<Socket>; readonly unheard: Iterable<Socket> },
   deadlineMs: number,
-  quirks: NodeQuirks,
 ): Promise<void> {
   const endIdle = () => {
-    for (const [socket, answer] of inFlight) if (answer?.writableFinished ?? true) socket.destroy()
-    // One that was opened ahead of its first request is in no answer's way either.
-    for (const socket of open) if (quirks.countsBytes && socket.bytesRead === 0) socket.destroy()
+    for (const [socket, answer] of inFlight) if (isIdle(answer)) socket.destroy()
+    for (const socket of unheard) socket.destroy()
   }
   const closed = new Promise<void>((resolve) => server.close(() => resolve()))
   const idle = setInterval(endIdle, 50)
