@@ -207,3 +207,17 @@ test('start-up errors end the process with a clear line', async () => {
   assert.match(tls, /TLS cert and key files do not exist, but config is set to not create them/)
   assert.ok(existsSync(folder))
 })
+
+test("the two flags do what system-api's help says", async () => {
+  const flagged = await startDaemon({
+    config: `[general]\nlisten_addr = "127.0.0.1:1"\npipe_file = "{folder}/none/pipe"\n`,
+    args: ['--listen-addr', '127.0.0.1:0', '-pipe-file', ''],
+  })
+  assert.equal((await flagged.get('/livez')).status, 200)
+  assert.equal(await flagged.stop(), 0)
+  const bare = await startDaemon({ args: ['--listen-addr=127.0.0.1:0', '--pipe-file=pipe.fifo'] })
+  assert.equal((await bare.get('/livez')).status, 200)
+  assert.equal((await unixRequest(bare.socket, '/livez')).status, 200, 'the socket stays')
+  assert.ok(statSync(join(bare.folder, 'pipe.fifo')).isFIFO())
+  assert.equal(await bare.stop(), 0)
+})

@@ -1,4 +1,6 @@
+import { join } from 'node:path'
 import { defineCommand } from 'citty'
+import { defaultPaths } from '../config/paths.ts'
 import type { TomlTable } from '../config/toml.ts'
 import { Daemon } from '../daemon.ts'
 import { createLog, logFormat } from '../log.ts'
@@ -80,7 +82,14 @@ function amended(
 }
 
 function setAddress(table: TomlTable, address: string): void {
-  const listen = Array.isArray(table.listen) ? (table.listen as TomlTable[]) : []
+  if (!Array.isArray(table.listen)) {
+    // The flag stands in for the default TCP listener; the socket stays.
+    const runDir = typeof table.run_dir === 'string' ? table.run_dir : undefined
+    const unix = join(defaultPaths({ run_dir: runDir }).runDir, 'cvmd.sock')
+    table.listen = [{ address }, { unix }]
+    return
+  }
+  const listen = table.listen as TomlTable[]
   const tcp = listen.find((entry) => 'address' in entry)
   if (tcp) tcp.address = address
   else table.listen = [{ address }, ...listen]
