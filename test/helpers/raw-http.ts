@@ -177,7 +177,7 @@ function parseAnswer(
   const status = Number(first.split(' ')[1])
   const start = headEnd + 4
   const done = (body: string, end: number) => ({ answer: { status, headers, body }, length: end })
-  if (bodyless || status === 204 || status === 304) return done('', start)
+  if (bodyless || status < 200 || status === 204 || status === 304) return done('', start)
   if (headers.get('transfer-encoding') === 'chunked') {
     let body = ''
     for (let at = start; ; ) {
