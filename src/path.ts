@@ -18,15 +18,17 @@ export function requestPath(request: Request): string {
   return canonicalDecode(resolveDots(path))
 }
 
+/** Removes `.` and `..`, also written `%2e`, as WHATWG URL does; empty segments stay. */
 function resolveDots(path: string): string {
-  if (!/\/\.{1,2}(\/|$)/.test(path)) return path
+  if (!/\/(\.|%2e){1,2}(\/|$)/i.test(path)) return path
   const out: string[] = []
   const segments = path.split('/').slice(1)
   for (const [i, segment] of segments.entries()) {
     const last = i === segments.length - 1
-    if (segment === '..') out.pop()
-    else if (segment !== '.') out.push(segment)
-    if (last && (segment === '.' || segment === '..')) out.push('')
+    const dots = segment.replace(/%2e/gi, '.')
+    if (dots === '..') out.pop()
+    else if (dots !== '.') out.push(segment)
+    if (last && (dots === '.' || dots === '..')) out.push('')
   }
   return `/${out.join('/')}`
 }

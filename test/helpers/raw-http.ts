@@ -62,10 +62,6 @@ export class RawClient {
     return this.#received.toString('latin1')
   }
 
-  get bytesReceived(): number {
-    return this.#received.length
-  }
-
   /** Sends bytes; false when the other side is not taking them at the moment. */
   send(data: string | Uint8Array): boolean {
     if (this.#socket.destroyed || !this.#socket.writable) return false
