@@ -65,7 +65,14 @@ async function bundleHello(outfile) {
 
 /** With the flags of scripts/build.mjs. */
 function compileHello(outfile) {
-  const args = ['build', '--compile', '--minify', '--bytecode', '--format=esm']
+  const args = [
+    'build',
+    '--compile',
+    '--minify',
+    '--bytecode',
+    '--compile-jit-policy=4',
+    '--format=esm',
+  ]
   args.push('--no-compile-autoload-dotenv', '--no-compile-autoload-bunfig')
   const run = spawnSync(bin('bun'), [...args, 'bench/hello.ts', '--outfile', outfile])
   if (run.status !== 0) throw new Error(`Cannot compile bench/hello.ts: ${run.stderr}`)

@@ -1,5 +1,3 @@
-import { Session } from 'node:inspector'
-import { getHeapSpaceStatistics, getHeapStatistics } from 'node:v8'
 import { Hono } from 'hono'
 import { z } from 'zod'
 import { ApiError } from '../../src/errors.ts'
@@ -35,13 +33,15 @@ export function debugRoutes() {
     .get('/debug/vars', facts('Memory and processor time'), (c) =>
       c.json({ memory: process.memoryUsage(), cpu_us: process.cpuUsage(), uptime_s: uptime() }),
     )
-    .get('/debug/pprof/heap', facts('Memory by kind'), (c) =>
-      c.json({
+    .get('/debug/pprof/heap', facts('Memory by kind'), async (c) => {
+      // Loaded here and not above: few daemons are profiled, and all of them start.
+      const v8 = await import('node:v8')
+      return c.json({
         process: process.memoryUsage(),
-        heap: figures(getHeapStatistics),
-        spaces: figures(getHeapSpaceStatistics),
-      }),
-    )
+        heap: figures(v8.getHeapStatistics),
+        spaces: figures(v8.getHeapSpaceStatistics),
+      })
+    })
     .get(
       '/debug/pprof/profile',
       route({ summary: 'A CPU profile', scope: 'debug:read', head: false, long: true }),
@@ -79,6 +79,7 @@ function figures<T>(read: () => T): T | undefined {
 
 /** Takes a profile; a caller that goes away ends it early. */
 async function cpuProfile(ms: number, signal: AbortSignal): Promise<unknown> {
+  const { Session } = await import('node:inspector')
   const session = new Session()
   const post = (method: string) =>
     new Promise<unknown>((resolve, reject) => {
