@@ -34,3 +34,16 @@ export interface HttpListener {
   /** Accepts no more, lets running requests finish until the deadline, then cuts them. */
   close(deadlineMs: number): Promise<void>
 }
+
+/** Makes an answer the last one on its connection. */
+export function closing(response: Response): Response {
+  try {
+    response.headers.set('connection', 'close')
+    return response
+  } catch {
+    // What `fetch` gave a plugin cannot be changed.
+    const copy = new Response(response.body, response)
+    copy.headers.set('connection', 'close')
+    return copy
+  }
+}

@@ -121,6 +121,7 @@ function admission(
     } catch (thrown) {
       const error = toApiError(thrown)
       if (error.status < 500) options.refused?.(exchange, req.method, req.path, error.message)
+      else options.failed?.(error.cause)
       throw error
     }
   }

@@ -1,6 +1,6 @@
 import { descriptors } from './descriptors.ts'
 import { type Connection, Exchange } from './exchange.ts'
-import type { Endpoint, Handler, HttpLimits, HttpListener } from './http.ts'
+import { closing, type Endpoint, type Handler, type HttpLimits, type HttpListener } from './http.ts'
 import type { Peer } from './plugin.ts'
 import { serveNode } from './serve-node.ts'
 
@@ -203,8 +203,8 @@ class BunConnection implements Connection {
   answered(response: Response, headSeconds: number): Response {
     if (!this.#held) return response
     // A failed request may leave a body unread, whose sender must not be cut before the answer.
-    if (response.status >= 400) this.#server.timeout(this.#request, headSeconds)
-    else response.headers.set('connection', 'close')
+    if (response.status < 400) return closing(response)
+    this.#server.timeout(this.#request, headSeconds)
     return response
   }
 

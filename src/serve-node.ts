@@ -9,7 +9,14 @@ import { createServer as createTlsServer, type Server as TlsServer } from 'node:
 import { getRequestListener } from '@hono/node-server'
 import { type Descriptors, descriptors } from './descriptors.ts'
 import { type Connection, Exchange } from './exchange.ts'
-import type { Endpoint, Handler, HttpLimits, HttpListener, TlsPair } from './http.ts'
+import {
+  closing,
+  type Endpoint,
+  type Handler,
+  type HttpLimits,
+  type HttpListener,
+  type TlsPair,
+} from './http.ts'
 import type { Peer } from './plugin.ts'
 
 /** As many header lines as Bun's own parser takes. */
@@ -170,8 +177,7 @@ async function closeIfUnread(
   incoming: IncomingMessage,
 ): Promise<Response> {
   const response = await answered
-  if (!incoming.complete) response.headers.set('connection', 'close')
-  return response
+  return incoming.complete ? response : closing(response)
 }
 
 /** `node:https` hides the peer certificate on Bun, so TLS stands in front of the HTTP server. */
