@@ -1,6 +1,6 @@
 import { within } from './deadline.ts'
 import { messageOf } from './errors.ts'
-import { makeFolder } from './make-folder.ts'
+import { makeFolder } from './files/make-folder.ts'
 import type { SetUpPlugin } from './setup.ts'
 
 /** A plugin that did not start, with what it threw as the cause. */

@@ -8,8 +8,8 @@ import {
 } from './config/resolve.ts'
 import { CoreConfig } from './config/schema.ts'
 import { type Machine, probe } from './device/probe.ts'
-import { type ExternalResult, loadExternals } from './external.ts'
-import { setAside } from './external-config.ts'
+import { setAside } from './external/config.ts'
+import { type ExternalResult, loadExternals } from './external/load.ts'
 import type { AnyPlugin } from './plugin.ts'
 
 /** What a configuration is prepared from. */

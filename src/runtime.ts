@@ -1,10 +1,16 @@
-import { descriptors } from './descriptors.ts'
-import { type Connection, Exchange } from './exchange.ts'
-import { closing, type Endpoint, type Handler, type HttpLimits, type HttpListener } from './http.ts'
+import { descriptors } from './device/descriptors.ts'
+import { type Connection, Exchange } from './http/exchange.ts'
+import { serveNode } from './http/serve-node.ts'
+import {
+  closing,
+  type Endpoint,
+  type Handler,
+  type HttpLimits,
+  type HttpListener,
+} from './http/types.ts'
 import type { Peer } from './plugin.ts'
-import { serveNode } from './serve-node.ts'
 
-export type { Endpoint, Handler, HttpLimits, HttpListener, TlsPair } from './http.ts'
+export type { Endpoint, Handler, HttpLimits, HttpListener, TlsPair } from './http/types.ts'
 
 /** The three runtimes cvmd runs on. This file is the only one that may name their globals. */
 export type Runtime = 'node' | 'bun' | 'deno'

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { createAudit } from '../src/auth/audit.ts'
 import { EventLog } from '../src/events/log.ts'
-import { Exchange } from '../src/exchange.ts'
+import { Exchange } from '../src/http/exchange.ts'
 
 function rig() {
   const clock = { now: 1_000_000 }

@@ -9,7 +9,7 @@ import { KeyStore } from '../src/auth/keys.ts'
 import { PasswordStore } from '../src/auth/password.ts'
 import { addressGroup, DEFAULT_THROTTLE, Throttle } from '../src/auth/throttle.ts'
 import type { ApiError } from '../src/errors.ts'
-import { Exchange } from '../src/exchange.ts'
+import { Exchange } from '../src/http/exchange.ts'
 import type { Caller } from '../src/plugin.ts'
 
 const PASSWORD = 'correct horse: battery'

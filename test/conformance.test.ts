@@ -5,7 +5,7 @@ import { describe, it } from 'node:test'
 import { Hono } from 'hono'
 import * as v from 'valibot'
 import { builtins } from '../plugins/index.ts'
-import { testPlugin } from '../src/conformance.ts'
+import { testPlugin } from '../src/conformance/suite.ts'
 import { definePlugin } from '../src/plugin.ts'
 import { route } from '../src/route.ts'
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
-import { goEscapePath, requestPath } from '../src/path.ts'
+import { goEscapePath, requestPath } from '../src/http/path.ts'
 
 /** The path of a URL as Deno shows it, without anything done to it. */
 const asSent = (target: string) => requestPath({ url: `http://localhost${target}` } as Request)

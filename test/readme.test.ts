@@ -9,7 +9,7 @@ import { MAX_WAIT_S } from '../plugins/actions/schemas.ts'
 import { MAX_KEYS } from '../src/auth/key-file.ts'
 import { MAX_PASSWORD_BYTES } from '../src/auth/password.ts'
 import { DEFAULT_THROTTLE } from '../src/auth/throttle.ts'
-import { EXIT } from '../src/listen.ts'
+import { EXIT } from '../src/http/listen.ts'
 import { lacks } from './helpers/counterpart.ts'
 import { cvmdCommand, freshFolder, runCvmd, startDaemon } from './helpers/daemon.ts'
 import {

@@ -52,6 +52,7 @@ test('the session of the README', async () => {
   const event = await daemon.get('/api/v1/new_event?message=this+is+a+test')
   assert.equal(event.status, 200)
   assert.equal(event.headers.get('content-type'), null)
+  assert.equal(event.headers.get('content-length'), '0')
   assert.equal(await event.text(), '')
   const action = await daemon.get('/api/v1/actions/echo_test')
   assert.equal(await action.text(), '{"message":"Action executed successfully"}\n')
@@ -120,7 +121,9 @@ test('errors in the words of system-api', async () => {
   const missing = await daemon.get('/nowhere')
   assert.equal(missing.headers.get('content-type'), 'text/plain; charset=utf-8')
   assert.equal(missing.headers.get('x-content-type-options'), 'nosniff')
-  assert.equal((await daemon.get('/livez', { method: 'POST' })).headers.get('allow'), 'GET')
+  const wrongMethod = await daemon.get('/livez', { method: 'POST' })
+  assert.equal(wrongMethod.headers.get('allow'), 'GET')
+  assert.equal(wrongMethod.headers.get('content-length'), '0')
   assert.match(await logs('stderr: oops'), /error executing action: fails - error: exit status 3/)
 })
 

@@ -1,9 +1,9 @@
 import { mkdir, readdir, readFile, rename, rm, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
-import { syncDirectory } from '../../src/atomic-file.ts'
 import { chainHash, GENESIS } from '../../src/events/chain.ts'
 import type { ChainedEvent, History } from '../../src/events/log.ts'
 import { type Event, LEVELS } from '../../src/events/sink.ts'
+import { syncDirectory } from '../../src/files/atomic-file.ts'
 
 const SEGMENT = /^events-(\d{15})\.jsonl$/
 

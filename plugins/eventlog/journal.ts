@@ -1,10 +1,10 @@
 import { type FileHandle, open, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import { syncDirectory } from '../../src/atomic-file.ts'
 import { ApiError } from '../../src/errors.ts'
 import { GENESIS } from '../../src/events/chain.ts'
 import type { EventLog } from '../../src/events/log.ts'
 import type { Event } from '../../src/events/sink.ts'
+import { syncDirectory } from '../../src/files/atomic-file.ts'
 import {
   headerLine,
   moveAside,

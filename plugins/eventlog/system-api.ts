@@ -42,7 +42,8 @@ export function systemApiRoutes(view: SystemApiView, recorder: Recorder, maxByte
         const bytes = queryBytes(c.req.url, 'message') ?? new Uint8Array(0)
         const { message, raw } = decodeText(cutBytes(bytes, maxBytes))
         await recorder.saved(recorder.append('http', message, raw && { raw }))
-        return c.body(null, 200)
+        // Said outright, or node:http sends an empty body in chunks.
+        return c.body(null, 200, { 'content-length': '0' })
       },
     )
     .get(

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { removeLeftOvers, syncDirectory, temporaryBeside } from '../../src/atomic-file.ts'
+import { removeLeftOvers, syncDirectory, temporaryBeside } from '../../src/files/atomic-file.ts'
 import { copy } from './chunks.ts'
 import { unlessMissing } from './target.ts'
 

@@ -1,5 +1,5 @@
 import type { EventSink } from '../events/sink.ts'
-import type { Exchange } from '../exchange.ts'
+import type { Exchange } from '../http/exchange.ts'
 import { peerGroup } from './throttle.ts'
 
 /** Length of a window, in milliseconds. */

@@ -1,5 +1,5 @@
 import { ApiError } from '../errors.ts'
-import { ANONYMOUS, type Exchange } from '../exchange.ts'
+import { ANONYMOUS, type Exchange } from '../http/exchange.ts'
 import type { Caller } from '../plugin.ts'
 import { BASIC_USER, MAX_AUTHORIZATION, parseBasic } from './basic.ts'
 import { parseBearer } from './key-token.ts'

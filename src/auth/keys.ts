@@ -1,6 +1,6 @@
 import { timingSafeEqual } from 'node:crypto'
 import * as v from 'valibot'
-import { writeFileAtomic } from '../atomic-file.ts'
+import { writeFileAtomic } from '../files/atomic-file.ts'
 import type { Caller } from '../plugin.ts'
 import {
   fileIdentity,

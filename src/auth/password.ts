@@ -1,7 +1,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { type FileHandle, open, realpath, stat } from 'node:fs/promises'
-import { writeFileAtomic } from '../atomic-file.ts'
 import { errnoOf, messageOf } from '../errors.ts'
+import { writeFileAtomic } from '../files/atomic-file.ts'
 
 /** Longest password that can be set, in bytes. */
 export const MAX_PASSWORD_BYTES = 1024

@@ -1,4 +1,4 @@
-import type { Exchange } from '../exchange.ts'
+import type { Exchange } from '../http/exchange.ts'
 
 /** How many failed logins a peer has, and how many peers are remembered. */
 export interface ThrottleLimits {

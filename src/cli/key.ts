@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { defineCommand } from 'citty'
 import { KeyStore } from '../auth/keys.ts'
-import { makeFolder } from '../make-folder.ts'
+import { makeFolder } from '../files/make-folder.ts'
 import { prepare } from '../prepare.ts'
 import { CommandFailed } from './command-failed.ts'
 import { configArgs, jsonArg, out, outJson, prepareOptions } from './common.ts'

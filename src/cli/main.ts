@@ -1,7 +1,7 @@
 import { type CommandDef, defineCommand, renderUsage, runCommand } from 'citty'
 import { ConfigError } from '../config/toml.ts'
 import { messageOf } from '../errors.ts'
-import { EXIT, ListenError } from '../listen.ts'
+import { EXIT, ListenError } from '../http/listen.ts'
 import { VERSION } from '../version.ts'
 import { CommandFailed } from './command-failed.ts'
 

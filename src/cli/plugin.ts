@@ -1,7 +1,7 @@
 import { existsSync, statSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { defineCommand } from 'citty'
-import type { CheckResult } from '../conformance.ts'
+import type { CheckResult } from '../conformance/suite.ts'
 import { within } from '../deadline.ts'
 import { messageOf } from '../errors.ts'
 import { CommandFailed } from './command-failed.ts'
@@ -19,7 +19,7 @@ const create = defineCommand({
     dir: { type: 'string', description: 'Folder to put it in', default: '.', valueHint: 'DIR' },
   },
   async run({ args }) {
-    const { scaffold } = await import('../scaffold.ts')
+    const { scaffold } = await import('../external/scaffold.ts')
     const paths = scaffold(args.name, args.dir)
     for (const path of paths) out(path)
     out(`Test it with: cvmd plugin test ${dirname(paths[0] as string)}`)
@@ -63,8 +63,8 @@ function moduleIn(path: string): string {
 }
 
 async function testFile(path: string): Promise<CheckResult[]> {
-  const { loadExternal } = await import('../external.ts')
-  const { testPlugin } = await import('../conformance.ts')
+  const { loadExternal } = await import('../external/load.ts')
+  const { testPlugin } = await import('../conformance/suite.ts')
   let plugin: unknown
   try {
     ;({ plugin } = await within(LOAD_TIMEOUT_MS, loadExternal({ path }), 'load'))

@@ -22,7 +22,11 @@ export function systemApiError(error: ApiError): Response {
       },
     })
   }
-  if (error.status === 405) return new Response(null, { status: 405, headers: error.headers })
+  if (error.status === 405) {
+    // The length is said outright, or node:http sends an empty body in chunks.
+    const headers = { ...error.headers, 'content-length': '0' }
+    return new Response(null, { status: 405, headers })
+  }
   return new Response(goJson({ code: error.status, message: error.message }), {
     status: error.status,
     headers: { 'content-type': 'application/json', ...error.headers },

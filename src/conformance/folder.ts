@@ -2,9 +2,9 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type * as v from 'valibot'
 import { parseToml, type TomlTable } from '../config/toml.ts'
-import type { Check, Subject } from '../conformance.ts'
 import { routesOf } from '../registry.ts'
 import { fail, failAny, parseConfig, sameConfig } from './check.ts'
+import type { Check, Subject } from './suite.ts'
 
 const SAMPLE = 'config.sample.toml'
 

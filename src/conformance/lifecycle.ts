@@ -1,11 +1,11 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Check, Subject } from '../conformance.ts'
 import { messageOf } from '../errors.ts'
 import { routesOf } from '../registry.ts'
 import { runtime } from '../runtime.ts'
 import { fail, failAny } from './check.ts'
 import { watchEffects } from './effects.ts'
+import type { Check, Subject } from './suite.ts'
 
 /** `setup` builds, `start` acts, `stop` always works. */
 export const lifecycleChecks: readonly Check[] = [

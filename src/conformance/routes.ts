@@ -1,7 +1,7 @@
-import type { Check, Subject } from '../conformance.ts'
 import { openapi } from '../openapi.ts'
 import { type RouteEntry, routesOf } from '../registry.ts'
 import { failAny } from './check.ts'
+import type { Check, Subject } from './suite.ts'
 
 /** What clients and the OpenAPI document rely on. */
 export const routeChecks: readonly Check[] = [

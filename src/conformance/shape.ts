@@ -1,9 +1,9 @@
 import { basename, isAbsolute, normalize } from 'node:path'
 import { Hono } from 'hono'
 import * as v from 'valibot'
-import type { Check } from '../conformance.ts'
 import { ApiError } from '../errors.ts'
 import { fail, failAny, parseConfig } from './check.ts'
+import type { Check } from './suite.ts'
 
 /** Name, configuration schema, permissions and errors: what the core reads before `setup`. */
 export const shapeChecks: readonly Check[] = [

@@ -1,9 +1,9 @@
 import { createPrivateKey, createPublicKey, X509Certificate } from 'node:crypto'
 import { readFile, rm, stat } from 'node:fs/promises'
 import { clearTimeout, setTimeout } from 'node:timers'
-import { writeFileAtomic } from '../atomic-file.ts'
 import { errnoOf, messageOf } from '../errors.ts'
 import type { Level } from '../events/sink.ts'
+import { writeFileAtomic } from '../files/atomic-file.ts'
 import { createSelfSigned, type PemPair } from './self-signed.ts'
 
 /** A pair that was checked: the key belongs to the first certificate of the chain. */

@@ -3,17 +3,17 @@ import { request as httpRequest } from 'node:http'
 import { request as httpsRequest } from 'node:https'
 import { connect } from 'node:net'
 import { dirname } from 'node:path'
-import { parseAddress, type TcpAddress } from './config/address.ts'
-import type { ListenerConfig } from './config/resolve.ts'
-import { errnoOf, messageOf } from './errors.ts'
-import { makeFolder } from './make-folder.ts'
+import { parseAddress, type TcpAddress } from '../config/address.ts'
+import type { ListenerConfig } from '../config/resolve.ts'
+import { errnoOf, messageOf } from '../errors.ts'
+import { makeFolder } from '../files/make-folder.ts'
 import {
   type Handler,
   type HttpLimits,
   type HttpListener,
   serveHttp,
   type TlsPair,
-} from './runtime.ts'
+} from '../runtime.ts'
 
 /** Exit statuses of sysexits.h that an init system can tell apart. */
 export const EXIT = { config: 78, alreadyRunning: 75, failed: 1 } as const

@@ -1,4 +1,4 @@
-import { type AnyPlugin, API_VERSION } from './plugin.ts'
+import { type AnyPlugin, API_VERSION } from '../plugin.ts'
 
 /** Names of plugins: folder, configuration table, log tag and state folder. */
 export const PLUGIN_NAME = /^[a-z][a-z0-9-]*$/

@@ -7,7 +7,8 @@ import {
 import { createServer as createNetServer, type Server as NetServer, type Socket } from 'node:net'
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls'
 import { getRequestListener } from '@hono/node-server'
-import { type Descriptors, descriptors } from './descriptors.ts'
+import { type Descriptors, descriptors } from '../device/descriptors.ts'
+import type { Peer } from '../plugin.ts'
 import { type Connection, Exchange } from './exchange.ts'
 import {
   closing,
@@ -16,8 +17,7 @@ import {
   type HttpLimits,
   type HttpListener,
   type TlsPair,
-} from './http.ts'
-import type { Peer } from './plugin.ts'
+} from './types.ts'
 
 /** As many header lines as Bun's own parser takes. */
 const MAX_HEADER_LINES = 198

@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import { errnoOf } from './errors.ts'
-import { PLUGIN_NAME } from './plugin-shape.ts'
+import { errnoOf } from '../errors.ts'
+import { PLUGIN_NAME } from './shape.ts'
 
 /**
  * Writes a new plugin that imports nothing, `<dir>/<name>/`: the module, its README, its sample

@@ -1,8 +1,8 @@
 import { rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { messageOf } from './errors.ts'
-import { answers, EXIT, ListenError } from './listen.ts'
+import { messageOf } from '../errors.ts'
+import { answers, EXIT, ListenError } from '../http/listen.ts'
 import { makeFolder } from './make-folder.ts'
 
 /**

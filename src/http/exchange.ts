@@ -1,4 +1,4 @@
-import type { Caller, Peer, RequestFacts } from './plugin.ts'
+import type { Caller, Peer, RequestFacts } from '../plugin.ts'
 
 /** A caller nobody asked for a name. */
 export const ANONYMOUS: Caller = { kind: 'anonymous', name: 'anonymous', scopes: ['*'] }

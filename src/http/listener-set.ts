@@ -1,10 +1,10 @@
 import type { ConsolaInstance } from 'consola'
-import type { ListenerConfig } from './config/resolve.ts'
-import { messageOf } from './errors.ts'
-import type { EventSink } from './events/sink.ts'
+import type { ListenerConfig } from '../config/resolve.ts'
+import { messageOf } from '../errors.ts'
+import type { EventSink } from '../events/sink.ts'
+import type { Handler } from '../runtime.ts'
+import { TlsFiles } from '../tls/files.ts'
 import { answersHttp, type Listener, openListener } from './listen.ts'
-import type { Handler } from './runtime.ts'
-import { TlsFiles } from './tls/files.ts'
 
 /** An open listener and, with TLS, the files its certificate comes from. */
 export interface OpenListener {

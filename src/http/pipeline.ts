@@ -1,11 +1,11 @@
 import { type Context, Hono } from 'hono'
 import { TrieRouter } from 'hono/router/trie-router'
-import type { Guard } from './auth/guard.ts'
-import { grants } from './auth/scopes.ts'
-import { ApiError, problem, toApiError } from './errors.ts'
+import type { Guard } from '../auth/guard.ts'
+import { grants } from '../auth/scopes.ts'
+import { ApiError, problem, toApiError } from '../errors.ts'
+import { dispatch, type RouteEntry } from '../registry.ts'
 import type { Exchange } from './exchange.ts'
 import { requestPath } from './path.ts'
-import { dispatch, type RouteEntry } from './registry.ts'
 import { assertSameSite } from './same-site.ts'
 
 /** What one listener adds to the routes it serves. */

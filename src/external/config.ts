@@ -1,9 +1,9 @@
 import * as v from 'valibot'
-import { type ConfigSource, describe, pathOf } from './config/resolve.ts'
-import { locate, type TomlTable } from './config/toml.ts'
-import { messageOf } from './errors.ts'
-import type { ExternalResult } from './external.ts'
-import type { AnyPlugin } from './plugin.ts'
+import { type ConfigSource, describe, pathOf } from '../config/resolve.ts'
+import { locate, type TomlTable } from '../config/toml.ts'
+import { messageOf } from '../errors.ts'
+import type { AnyPlugin } from '../plugin.ts'
+import type { ExternalResult } from './load.ts'
 
 /** A configuration without the parts that speak to plugins which cannot be used. */
 export interface SetAside {

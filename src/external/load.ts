@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto'
 import { readFile, stat } from 'node:fs/promises'
 import { pathToFileURL } from 'node:url'
-import { within } from './deadline.ts'
-import { messageOf } from './errors.ts'
-import { kit } from './kit.ts'
-import type { AnyPlugin } from './plugin.ts'
-import { assertPlugin } from './plugin-shape.ts'
-import { runtime } from './runtime.ts'
+import { within } from '../deadline.ts'
+import { messageOf } from '../errors.ts'
+import { kit } from '../kit.ts'
+import type { AnyPlugin } from '../plugin.ts'
+import { runtime } from '../runtime.ts'
+import { assertPlugin } from './shape.ts'
 
 /** A bundle with its own Hono, zod and valibot is well below 1 MiB. */
 const MAX_BYTES = 32 * 1024 * 1024

@@ -1,6 +1,6 @@
 import { mkdirSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { errnoOf } from './errors.ts'
+import { errnoOf } from '../errors.ts'
 
 /**
  * Makes a folder and those above it; one that is there already is left as it is.
