@@ -3,8 +3,7 @@ import { join } from 'node:path'
 import type * as v from 'valibot'
 import { parseToml, type TomlTable } from '../config/toml.ts'
 import { routesOf } from '../registry.ts'
-import { fail, failAny, parseConfig, sameConfig } from './check.ts'
-import type { Check, Subject } from './suite.ts'
+import { type Check, fail, failAny, parseConfig, type Subject, sameConfig } from './check.ts'
 
 const SAMPLE = 'config.sample.toml'
 

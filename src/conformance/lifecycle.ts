@@ -3,9 +3,8 @@ import { join } from 'node:path'
 import { messageOf } from '../errors.ts'
 import { routesOf } from '../registry.ts'
 import { runtime } from '../runtime.ts'
-import { fail, failAny } from './check.ts'
+import { type Check, fail, failAny, type Subject } from './check.ts'
 import { watchEffects } from './effects.ts'
-import type { Check, Subject } from './suite.ts'
 
 /** `setup` builds, `start` acts, `stop` always works. */
 export const lifecycleChecks: readonly Check[] = [

@@ -1,7 +1,6 @@
 import { openapi } from '../openapi.ts'
 import { type RouteEntry, routesOf } from '../registry.ts'
-import { failAny } from './check.ts'
-import type { Check, Subject } from './suite.ts'
+import { type Check, failAny, type Subject } from './check.ts'
 
 /** What clients and the OpenAPI document rely on. */
 export const routeChecks: readonly Check[] = [

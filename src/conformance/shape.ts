@@ -2,8 +2,7 @@ import { basename, isAbsolute, normalize } from 'node:path'
 import { Hono } from 'hono'
 import * as v from 'valibot'
 import { ApiError } from '../errors.ts'
-import { fail, failAny, parseConfig } from './check.ts'
-import type { Check } from './suite.ts'
+import { type Check, fail, failAny, parseConfig } from './check.ts'
 
 /** Name, configuration schema, permissions and errors: what the core reads before `setup`. */
 export const shapeChecks: readonly Check[] = [

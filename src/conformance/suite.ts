@@ -8,9 +8,9 @@ import { messageOf } from '../errors.ts'
 import { EventLog } from '../events/log.ts'
 import { assertPlugin } from '../external/shape.ts'
 import { Metrics } from '../metrics.ts'
-import type { AnyPlugin, Services } from '../plugin.ts'
-import { type SetUpPlugin, setUp } from '../setup.ts'
-import { parseConfig } from './check.ts'
+import type { AnyPlugin } from '../plugin.ts'
+import { setUp } from '../setup.ts'
+import { type Check, type ConformanceOptions, parseConfig, type Subject } from './check.ts'
 import { folderChecks, sampleTable } from './folder.ts'
 import { lifecycleChecks } from './lifecycle.ts'
 import { routeChecks } from './routes.ts'
@@ -23,38 +23,6 @@ export interface CheckResult {
   readonly ok: boolean
   /** Why it failed, or what the check saw or had to leave out. */
   readonly detail: string
-}
-
-/** How a plugin is to be tested. */
-export interface ConformanceOptions {
-  /** The plugin's folder, with README.md and config.sample.toml; absent: these are not checked. */
-  readonly folder?: string
-  /** A plugin of this repository: named like its folder, and free to claim any path. */
-  readonly builtin?: boolean
-  /** Its configuration table for the checks that set it up. Default: its sample, else `{}`. */
-  readonly config?: unknown
-  /** Services of other plugins it uses. */
-  readonly services?: Partial<Services>
-}
-
-/** One check: gives what it saw, or throws with what is wrong. */
-export interface Check {
-  readonly check: string
-  run(subject: Subject): string | undefined | Promise<string | undefined>
-}
-
-/** What the checks look at. */
-export interface Subject {
-  readonly plugin: AnyPlugin
-  readonly options: ConformanceOptions
-  /** The table its configuration is parsed from. */
-  readonly table: unknown
-  /** Why it cannot start on this machine, or undefined. */
-  readonly unmet: string | undefined
-  /** A folder for this test alone; removed at the end. */
-  readonly scratch: string
-  /** Sets the plugin up anew; its state folder would be in `stateRoot`, by default a fresh one. */
-  setUp(stateRoot?: string): SetUpPlugin
 }
 
 /** No check may hang the run. */
