@@ -17,10 +17,6 @@ export type Runtime = 'node' | 'bun' | 'deno'
 
 export const runtime: Runtime = 'Bun' in globalThis ? 'bun' : 'Deno' in globalThis ? 'deno' : 'node'
 
-/** Whether this is the single file made by `bun build --compile`. */
-export const compiled: boolean =
-  runtime === 'bun' && process.execArgv.length === 0 && import.meta.url.includes('/$bunfs/')
-
 /** `node v20.20.2`, for the version command and the log. */
 export function runtimeVersion(): string {
   const { bun, deno, node } = process.versions as Record<string, string | undefined>

@@ -2,6 +2,7 @@ import { type Context, Hono } from 'hono'
 import { TrieRouter } from 'hono/router/trie-router'
 import type { Guard } from '../auth/guard.ts'
 import { grants } from '../auth/scopes.ts'
+import { within } from '../deadline.ts'
 import { ApiError, problem, toApiError } from '../errors.ts'
 import { dispatch, type RouteEntry } from '../registry.ts'
 import type { Exchange } from './exchange.ts'
@@ -291,23 +292,12 @@ function brokenOff(cause: unknown): never {
   throw new ApiError(400, 'BODY_INCOMPLETE', 'Cannot read the body: it broke off', { cause })
 }
 
-async function withDeadline<T>(work: T | Promise<T>, ms: number): Promise<T> {
+/** A handler that settles at once needs no timer. */
+function withDeadline<T>(work: T | Promise<T>, ms: number): T | Promise<T> {
   if (!(work instanceof Promise)) return work
-  let timer: ReturnType<typeof setTimeout> | undefined
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(
-      () =>
-        reject(
-          new ApiError(408, 'REQUEST_TIMEOUT', `Cannot finish the request within ${ms} ms`, {
-            headers: { connection: 'close' },
-          }),
-        ),
-      ms,
-    )
-  })
-  try {
-    return await Promise.race([work, late])
-  } finally {
-    clearTimeout(timer)
-  }
+  const late = () =>
+    new ApiError(408, 'REQUEST_TIMEOUT', `Cannot finish the request within ${ms} ms`, {
+      headers: { connection: 'close' },
+    })
+  return within(ms, work, late)
 }
