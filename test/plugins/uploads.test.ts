@@ -21,6 +21,7 @@ import { test } from 'node:test'
 import * as v from 'valibot'
 import uploads from '../../plugins/uploads/index.ts'
 import { systemApiError } from '../../src/compat/system-api.ts'
+import { lacks } from '../helpers/counterpart.ts'
 import { hostPlugin, type PluginHost } from '../helpers/plugin-host.ts'
 
 type Body = ConstructorParameters<typeof Response>[0]
