@@ -240,7 +240,7 @@ test('mode: kept, configured, or what the umask leaves', async () => {
 })
 
 test('owner: kept and configured, as root', async (t) => {
-  if (process.getuid?.() !== 0) return t.skip('needs root')
+  if (lacks(t, 'root', process.getuid?.() === 0)) return
   await withUploads(
     (folder) => ({
       kept: { path: join(folder, 'kept') },
