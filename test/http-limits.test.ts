@@ -172,7 +172,9 @@ async function drips({ where, server }: Slow): Promise<void> {
   const send = async (path: string) => {
     const client = await RawClient.connect(server.target)
     client.send(`POST ${path} HTTP/1.1\r\n${HOST}Content-Length: ${length}\r\n\r\n`)
-    await drip(client, 'a', 200, length)
+    // No byte may be under way at the moment of the 408: a socket that is closed with something
+    // unread in it is reset, and the answer lost with it.
+    await drip(client, 'a', LIMITS.request_timeout_ms * 0.23, length)
     const answer = await client.answer(SLACK_MS)
     client.destroy()
     return answer
