@@ -3,6 +3,7 @@
 
 import { createConsola } from 'consola/basic'
 import { Hono } from 'hono'
+import { NO_ATTESTER } from '../src/attester/none.ts'
 import { OPEN } from '../src/auth/guard.ts'
 import { corePlugin } from '../src/core-plugin.ts'
 import { EventLog } from '../src/events/log.ts'
@@ -53,9 +54,12 @@ function corePipeline() {
     notReady: () => ({}),
     metrics: () => metrics.render(),
     reload: () => Promise.reject(new Error('nothing to reload')),
+    simulated: null,
+    attestLog: () => Promise.reject(new Error('nothing to attest')),
   }
   const parts = {
     eventLog: new EventLog(),
+    attestation: NO_ATTESTER,
     device: { has: () => false, path: (path: string) => path },
     metrics,
     log: createConsola({ level: -999 }),

@@ -6,6 +6,7 @@ import { parseArgs } from 'node:util'
 import * as fifo from './fifo.mjs'
 import * as http from './http.mjs'
 import { inProcess } from './in-process.mjs'
+import * as quote from './quote.mjs'
 import * as startup from './startup.mjs'
 import { table } from './stats.mjs'
 import { RUNTIMES, typescript } from './variants.mjs'
@@ -13,6 +14,8 @@ import { RUNTIMES, typescript } from './variants.mjs'
 const BENCHES = {
   'event-ring': inProcess('bench/event-ring.ts'),
   dispatch: inProcess('bench/dispatch.ts'),
+  attest: inProcess('bench/attest.ts'),
+  quote: quote.run,
   startup: startup.run,
   fifo: fifo.run,
   http: http.run,

@@ -1,8 +1,9 @@
-// Builds dist/cvmd.js (Node, one file) and dist/plugin.js (what plugin authors import), or, with
-// --binary, dist/cvmd (Bun, one file).
+// Builds dist/cvmd.js (Node, one file), dist/plugin.js (what plugin authors import) and, where there
+// is a C compiler, dist/device.node; or, with --binary, dist/cvmd (Bun, one file, the addon in it).
 import { spawnSync } from 'node:child_process'
 import { chmodSync } from 'node:fs'
 import { build } from 'esbuild'
+import { buildNative } from './native.mjs'
 
 const COMMON = { bundle: true, platform: 'node', target: 'node20.19', format: 'esm' }
 
@@ -10,6 +11,15 @@ if (process.argv.includes('--binary')) binary()
 else {
   await daemon()
   await kit()
+  addon()
+}
+
+/** @returns {string[]} The native addon; nothing, after a line that says why, without a compiler. */
+function addon() {
+  const built = buildNative()
+  if ('file' in built) return [built.file]
+  console.error(`Built without the native addon: it needs ${built.missing}`)
+  return []
 }
 
 async function daemon() {
@@ -42,7 +52,7 @@ function binary() {
   args.push('--no-compile-autoload-dotenv', '--no-compile-autoload-bunfig')
   // Compiles later: at the start there is more code that runs once than code that runs often.
   args.push('--compile-jit-policy=4')
-  args.push('src/main.ts', '--outfile', 'dist/cvmd')
+  args.push('src/main.ts', ...addon(), '--outfile', 'dist/cvmd')
   const { status } = spawnSync('./node_modules/.bin/bun', args, { stdio: 'inherit' })
   process.exit(status ?? 1)
 }

@@ -1,14 +1,19 @@
 import { Hono } from 'hono'
 import * as v from 'valibot'
 import { z } from 'zod'
+import type { AttestedLogAnswer } from './attest/attested-log.ts'
+import { callOf } from './attester/call.ts'
+import { deviceProblem } from './attester/problems.ts'
 import type { PluginDecision } from './config/resolve.ts'
 import { ConfigError, formatIssue } from './config/toml.ts'
+import type { CallOptions } from './device/devices.ts'
 import { ApiError, messageOf } from './errors.ts'
 import { openapi } from './openapi.ts'
 import { definePlugin, type PluginEnv } from './plugin.ts'
 import type { RouteEntry } from './registry.ts'
 import { route } from './route.ts'
 import { runtimeVersion } from './runtime.ts'
+import { validate } from './validate.ts'
 import { VERSION } from './version.ts'
 
 /** One plugin in `GET /cvmd/plugins`. */
@@ -30,6 +35,10 @@ export interface CoreView {
   /** Why plugins that should serve cannot, by name; empty when all can. */
   notReady(): Readonly<Record<string, string>>
   metrics(): Promise<string>
+  /** What `--simulate` stands in for; null on a real machine. */
+  readonly simulated: 'tdx' | 'nitro' | null
+  /** Evidence of the event log as it is now. */
+  attestLog(nonce: Uint8Array, options: CallOptions): Promise<AttestedLogAnswer>
   /** @throws {ConfigError} When the new configuration is not good; nothing changed then. */
   reload(): Promise<ReloadReport>
 }
@@ -42,6 +51,13 @@ export interface ReloadReport {
   readonly listeners: readonly string[]
   readonly warnings: readonly string[]
 }
+
+const AttestedLogQuery = z.object({
+  nonce: z
+    .string()
+    .regex(/^([0-9a-fA-F]{2}){1,64}$/, 'expected 1 to 64 bytes in hex')
+    .describe('Bytes never used before, in hex; the evidence is bound to them'),
+})
 
 const Names = z.array(z.string())
 const ReloadAnswer = z.object({
@@ -68,7 +84,7 @@ export function corePlugin(view: CoreView) {
         .get(
           '/cvmd/plugins',
           route({ summary: 'Every plugin with its state, the reason, needs and routes' }),
-          (c) => c.json({ plugins: view.plugins() }),
+          (c) => c.json({ simulated: view.simulated, plugins: view.plugins() }),
         )
         .get(
           '/cvmd/openapi.json',
@@ -94,6 +110,22 @@ export function corePlugin(view: CoreView) {
             c.body(await view.metrics(), 200, {
               'content-type': 'text/plain; version=0.0.4; charset=utf-8',
             }),
+        )
+        .get(
+          '/cvmd/attested-log',
+          route({
+            summary: 'Head of the event chain with evidence bound to it and to a nonce',
+            scope: 'events:read',
+          }),
+          validate('query', AttestedLogQuery),
+          async (c) => {
+            const nonce = new Uint8Array(Buffer.from(c.req.valid('query').nonce, 'hex'))
+            try {
+              return c.json(await view.attestLog(nonce, callOf(c)))
+            } catch (error) {
+              throw deviceProblem(error)
+            }
+          },
         )
         .post(
           '/cvmd/reload',

@@ -1,9 +1,15 @@
 import { join } from 'node:path'
 import type { ConsolaInstance } from 'consola'
+import { attestLog } from './attest/attested-log.ts'
+import type { Attester } from './attester/attester.ts'
+import { deviceObserver } from './attester/device-metrics.ts'
+import type { MachineAttester } from './attester/machine-attester.ts'
+import { NO_ATTESTER } from './attester/none.ts'
 import { type Audit, createAudit } from './auth/audit.ts'
 import { KeyStore } from './auth/keys.ts'
 import { PasswordStore } from './auth/password.ts'
 import { Throttle } from './auth/throttle.ts'
+import { runtimeEventsFile } from './config/paths.ts'
 import type { CoreView, ReloadReport } from './core-plugin.ts'
 import { messageOf } from './errors.ts'
 import { EventLog } from './events/log.ts'
@@ -15,12 +21,16 @@ import { closeAll, ListenerSet } from './http/listener-set.ts'
 import { startPlugin, stopAll } from './lifecycle.ts'
 import { createLog, logFormat, setLevel } from './log.ts'
 import { Metrics } from './metrics.ts'
-import { type Prepared, type PrepareOptions, prepare } from './prepare.ts'
+import type { Requirement } from './plugin.ts'
+import { type Prepared, type PrepareOptions, prepare, withSimulator } from './prepare.ts'
 import { pluginReports, waitingOf } from './reports.ts'
 import { type Handler, runtimeVersion } from './runtime.ts'
 import type { SetUpPlugin } from './setup.ts'
 import { notifySystemd } from './systemd.ts'
 import { VERSION } from './version.ts'
+
+/** What a machine needs to prove anything. */
+const ATTESTS: Requirement = { any: ['tdx', 'nsm'] }
 
 /**
  * The running daemon: one generation of plugins behind any number of listeners, both of which a
@@ -39,6 +49,9 @@ export class Daemon {
   /** What {@link #generation} was built from. */
   #prepared: Prepared | undefined
   #keys: KeyStore | undefined
+  #attestation: MachineAttester | undefined
+  /** What {@link #attestation} was made from; equal text means that it can be kept. */
+  #attestationKey = ''
   #unlock: (() => Promise<void>) | undefined
   /** While plugins are exchanged, requests wait here for the new ones. */
   #gate: Promise<void> | undefined
@@ -63,12 +76,17 @@ export class Daemon {
    * @throws {ListenError} Exit status 1, or 75 when another cvmd runs.
    * @throws {StartError} A built-in plugin did not start; what had started is stopped again.
    */
-  static async boot(options: PrepareOptions): Promise<Daemon> {
+  static async boot(given: PrepareOptions): Promise<Daemon> {
     const eventLog = new EventLog()
     eventLog.append('cvmd', `cvmd ${VERSION} starting on ${runtimeVersion()}`)
+    const { simulate, env } = given
+    if (simulate) eventLog.append('cvmd', `simulating ${simulate}: nothing here is protected`)
+    const options = await withSimulator(given)
     const prepared = await prepare(options)
     const { log: wanted } = prepared.resolved.core
-    const log = createLog({ level: wanted.level, format: logFormat(wanted.json, options.env) })
+    const format = logFormat(wanted.json, env)
+    const log = createLog({ level: wanted.level, format, simulated: simulate })
+    if (simulate) log.warn(`Simulating ${simulate}: for development, nothing here is protected`)
     const daemon = new Daemon(options, eventLog, log)
     try {
       await daemon.#start(prepared)
@@ -98,6 +116,7 @@ export class Daemon {
     const generation = await this.#build(prepared)
     this.#generation = generation
     this.#prepared = prepared
+    void this.#tidyDevices()
     for (const loaded of generation.plugins) await this.#startOne(loaded, generation, prepared)
     const opened = await this.#listeners.open(resolved.listeners)
     await this.#listeners.use(opened, resolved.listeners, 0)
@@ -130,6 +149,7 @@ export class Daemon {
       view: this.#view(),
       core: {
         eventLog: this.#eventLog,
+        attestation: await this.#attesterFor(prepared),
         device: prepared.machine,
         metrics: this.#metrics,
         log: this.#log,
@@ -149,6 +169,40 @@ export class Daemon {
     const generation = buildGeneration(prepared, parts, this.#generation)
     for (const reason of generation.failed.values()) this.#complain(reason)
     return generation
+  }
+
+  /** Removes what a crashed daemon left in the kernel; nothing waits for it. */
+  async #tidyDevices(): Promise<void> {
+    try {
+      const removed = (await this.#attestation?.tdx?.removeLeftovers()) ?? []
+      if (removed.length > 0) this.#log.info(`Removed report entries left behind: ${removed}`)
+    } catch (error) {
+      this.#log.warn(`Cannot remove report entries left behind: ${messageOf(error)}`)
+    }
+  }
+
+  /** One attester as long as neither the machine nor its configuration changes. */
+  async #attesterFor({ machine, resolved }: Prepared): Promise<Attester> {
+    const { attestation: config } = resolved.core
+    const key = JSON.stringify([machine.tdx, machine.has('nsm'), machine.transport.kind, config])
+    const previous = this.#attestation
+    if (key === this.#attestationKey) return previous ?? NO_ATTESTER
+    const attester = machine.has(ATTESTS)
+      ? new (await import('./attester/machine-attester.ts')).MachineAttester({
+          machine,
+          config,
+          runtimeEventsFile: config.runtime_events ?? runtimeEventsFile(resolved.paths),
+          observer: deviceObserver(this.#metrics),
+          previous,
+        })
+      : undefined
+    if (this.#attestationKey !== '' && previous?.platform !== attester?.platform) {
+      const names = [previous, attester].map((one) => one?.platform ?? 'nothing')
+      this.#events.append(`attestation changed from ${names.join(' to ')}`)
+    }
+    this.#attestation = attester
+    this.#attestationKey = key
+    return attester ?? NO_ATTESTER
   }
 
   /** One store per file and salt, kept over reloads, so that a set password is never forgotten. */
@@ -195,7 +249,8 @@ export class Daemon {
   async #reloadNow(): Promise<ReloadReport> {
     notifySystemd(['RELOADING=1', `MONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`])
     try {
-      const prepared = await prepare(this.#options)
+      const previous = this.#prepared?.machine
+      const prepared = await prepare({ ...this.#options, previous })
       assertNoneLost(this.#prepared?.externals ?? [], prepared.externals)
       const report = await this.#apply(prepared)
       this.#events.append('configuration reloaded')
@@ -319,6 +374,9 @@ export class Daemon {
       routes: (listener) => this.#generation?.mounted.get(listener)?.routes ?? [],
       notReady: () => (this.#generation ? waitingOf(this.#generation) : {}),
       metrics: () => this.#metrics.render(),
+      simulated: this.#options.simulate ?? null,
+      attestLog: (nonce, options) =>
+        attestLog(this.#eventLog, this.#attestation ?? NO_ATTESTER, nonce, options),
       reload: () => this.reload(),
     }
   }

@@ -1,3 +1,4 @@
+import type { Attester } from './attester/attester.ts'
 import type { PasswordStore } from './auth/password.ts'
 import { passwordPlugin } from './auth/password-routes.ts'
 import type { ListenerConfig, PluginDecision, Resolved } from './config/resolve.ts'
@@ -7,7 +8,7 @@ import { type Mounted, type MountParts, mount } from './http/mount.ts'
 import type { Services } from './plugin.ts'
 import type { Prepared } from './prepare.ts'
 import { assertOutsideCore, RouteConflict } from './registry.ts'
-import { type CoreParts, type SetUpPlugin, setUp } from './setup.ts'
+import { type CoreParts, coreServices, type SetUpPlugin, setUp } from './setup.ts'
 
 /** One configuration brought to life: plugins set up, listeners' routes built, nothing started. */
 export interface Generation {
@@ -21,6 +22,8 @@ export interface Generation {
   readonly failed: Map<string, string>
   readonly mounted: ReadonlyMap<string, Mounted>
   readonly passwords: PasswordStore | undefined
+  /** What its plugins prove the machine with. */
+  readonly attestation: Attester
   /** Instances taken over from the previous generation because nothing about them changed. */
   readonly kept: ReadonlySet<SetUpPlugin>
   /** What each plugin was made from; equal text means it can be kept. */
@@ -60,11 +63,14 @@ export function buildGeneration(
   }
   const { plugins, kept } = setUpAll(resolved, parts.core, failed, digests, (name) => {
     if (previous?.fingerprints.get(name) !== fingerprints.get(name)) return undefined
-    return previous?.plugins.find(({ plugin }) => plugin.name === name)
+    const old = previous?.plugins.find(({ plugin }) => plugin.name === name)
+    const proves = old?.plugin.uses?.includes('attestation')
+    return proves && previous?.attestation !== parts.core.attestation ? undefined : old
   })
   const passwords = parts.mount.passwords
   const mounted = mountAll(resolved, plugins, failed, digests, parts)
-  return { resolved, plugins, failed, mounted, passwords, kept, fingerprints }
+  const { attestation } = parts.core
+  return { resolved, plugins, failed, mounted, passwords, attestation, kept, fingerprints }
 }
 
 /** Sets plugins up as soon as the services they use are there, which is also the start order. */
@@ -75,7 +81,7 @@ function setUpAll(
   externals: ReadonlyMap<string, string>,
   keep: (name: string) => SetUpPlugin | undefined,
 ): { plugins: SetUpPlugin[]; kept: Set<SetUpPlugin> } {
-  const services: Partial<Services> = { eventLog: core.eventLog }
+  const services: Partial<Services> = coreServices(core)
   const providers = new Map<string, string>(Object.keys(services).map((key) => [key, 'cvmd']))
   const plugins: SetUpPlugin[] = []
   const kept = new Set<SetUpPlugin>()

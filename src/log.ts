@@ -7,6 +7,8 @@ export type LogFormat = 'text' | 'json' | 'journal'
 export interface LogOptions {
   readonly level: 'error' | 'warn' | 'info' | 'debug'
   readonly format: LogFormat
+  /** Said on every line: a simulated platform. */
+  readonly simulated?: string | undefined
   /** Default: standard output. */
   readonly write?: (line: string) => void
 }
@@ -39,7 +41,7 @@ export function createLog(options: LogOptions): ConsolaInstance {
     level: LEVEL[options.level],
     // consola holds repeated lines back by default; a log must not.
     throttle: 0,
-    reporters: [{ log: (record) => write(`${format(readRecord(record))}\n`) }],
+    reporters: [{ log: (record) => write(`${format(readRecord(record, options.simulated))}\n`) }],
   })
 }
 
@@ -64,7 +66,7 @@ const FORMATTERS: Readonly<Record<LogFormat, (line: Line) => string>> = {
     JSON.stringify({ timestamp: time, level, msg: message, service: tag, ...fields }, jsonError),
 }
 
-function readRecord(record: LogObject): Line {
+function readRecord(record: LogObject, simulated: string | undefined): Line {
   const level = Math.min(5, Math.max(0, record.level))
   const args = [...(record.args as unknown[])]
   const last = args.at(-1)
@@ -75,7 +77,7 @@ function readRecord(record: LogObject): Line {
     priority: PRIORITY[level] ?? 6,
     tag: record.tag || 'cvmd',
     message: args.map(textOf).join(' '),
-    fields,
+    fields: simulated === undefined ? fields : { simulated, ...fields },
   }
 }
 

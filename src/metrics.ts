@@ -1,9 +1,15 @@
-/** Label names and values of one time series. */
-export type Labels = Readonly<Record<string, string>>
+import { histogramText, type Labels, LatencySeries } from './histogram.ts'
+
+export type { Labels } from './histogram.ts'
 
 /** A number that only grows. */
 export interface Counter {
   inc(labels?: Labels, by?: number): void
+}
+
+/** How long something takes, counted by length. */
+export interface Histogram {
+  observe(seconds: number, labels?: Labels): void
 }
 
 /** What a plugin may measure; names follow Prometheus' rules and start with `cvmd_`. */
@@ -11,6 +17,8 @@ export interface PluginMetrics {
   counter(name: string, help: string): Counter
   /** `read` is called at each scrape and gives one value, or one per label set. */
   gauge(name: string, help: string, read: () => GaugeReading): void
+  /** Times in seconds; `name` ends in `_seconds`. */
+  histogram(name: string, help: string): Histogram
 }
 
 /** One value, or one per label set. */
@@ -38,19 +46,18 @@ interface GaugeFamily {
   readonly read: () => GaugeReading
 }
 
+interface HistogramFamily {
+  readonly help: string
+  readonly series: Map<string, LatencySeries>
+}
+
 const NAME = /^cvmd_[a-z0-9_]+$/
 
-/** Upper bounds, in seconds, of the request latency histogram. */
-const LATENCY_BUCKETS = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30]
-
-/** Requests of one route and status, as counted on the hot path. */
+/** Requests of one route, method and status, as counted on the hot path. */
 interface RouteSeries {
   readonly method: string
-  readonly route: string
   readonly status: number
-  readonly buckets: number[]
-  count: number
-  seconds: number
+  readonly latency: LatencySeries
 }
 
 /**
@@ -60,6 +67,7 @@ interface RouteSeries {
 export class Metrics {
   readonly #counters = new Map<string, CounterFamily>()
   readonly #gauges = new Map<string, GaugeFamily>()
+  readonly #histograms = new Map<string, HistogramFamily>()
   readonly #routes = new Map<string, RouteSeries[]>()
   #processMetrics: { metrics(): Promise<string> } | undefined
 
@@ -81,6 +89,10 @@ export class Metrics {
       gauge: (name, help, read) => {
         check(name)
         gauges.set(name, { owner, help, read })
+      },
+      histogram: (name, help) => {
+        check(name)
+        return this.histogram(name, help)
       },
       publish: () => {
         for (const [name, family] of gauges) {
@@ -112,6 +124,19 @@ export class Metrics {
     }
   }
 
+  histogram(name: string, help: string): Histogram {
+    const family = this.#histograms.get(name) ?? { help, series: new Map<string, LatencySeries>() }
+    this.#histograms.set(name, family)
+    return {
+      observe: (seconds, labels = {}) => {
+        const key = JSON.stringify(labels)
+        const series = family.series.get(key) ?? new LatencySeries(labels)
+        family.series.set(key, series)
+        series.observe(seconds)
+      },
+    }
+  }
+
   /** Counts one finished request. */
   request(method: string, route: string, status: number, seconds: number): void {
     let list = this.#routes.get(route)
@@ -121,15 +146,11 @@ export class Metrics {
     }
     let series = list.find((item) => item.status === status && item.method === method)
     if (!series) {
-      const buckets = LATENCY_BUCKETS.map(() => 0)
-      series = { method, route, status, buckets, count: 0, seconds: 0 }
+      const latency = new LatencySeries({ method, route, status: String(status) })
+      series = { method, status, latency }
       list.push(series)
     }
-    series.count++
-    series.seconds += seconds
-    for (let i = LATENCY_BUCKETS.length - 1; i >= 0 && seconds <= (LATENCY_BUCKETS[i] ?? 0); i--) {
-      series.buckets[i] = (series.buckets[i] ?? 0) + 1
-    }
+    series.latency.observe(seconds)
   }
 
   /** All figures in the Prometheus text format 0.0.4. */
@@ -158,25 +179,20 @@ export class Metrics {
       })
     }
     const own = await registry.metrics()
-    return `${this.#requestText()}${own}${await this.#processMetrics.metrics()}`
+    return `${this.#histogramText()}${own}${await this.#processMetrics.metrics()}`
   }
 
-  /** prom-client's Histogram only takes single observations, so this family is written here. */
-  #requestText(): string {
-    const name = 'cvmd_http_request_duration_seconds'
-    const lines = [`# HELP ${name} Time to answer, by route.`, `# TYPE ${name} histogram`]
-    for (const series of [...this.#routes.values()].flat()) {
-      const labels =
-        `method="${quote(series.method)}",route="${quote(series.route)}"` +
-        `,status="${series.status}"`
-      for (const [i, bound] of LATENCY_BUCKETS.entries()) {
-        lines.push(`${name}_bucket{${labels},le="${bound}"} ${series.buckets[i]}`)
-      }
-      lines.push(`${name}_bucket{${labels},le="+Inf"} ${series.count}`)
-      lines.push(`${name}_sum{${labels}} ${series.seconds}`)
-      lines.push(`${name}_count{${labels}} ${series.count}`)
-    }
-    return `${lines.join('\n')}\n`
+  /** prom-client's Histogram only takes single observations, so these are written here. */
+  #histogramText(): string {
+    const requests = histogramText(
+      'cvmd_http_request_duration_seconds',
+      'Time to answer, by route.',
+      [...this.#routes.values()].flat().map(({ latency }) => latency),
+    )
+    const others = [...this.#histograms].map(([name, { help, series }]) =>
+      histogramText(name, help, series.values()),
+    )
+    return [requests, ...others].join('')
   }
 }
 
@@ -196,8 +212,4 @@ function tolerant(show: () => void): void {
 
 function namesOf(series: readonly { readonly labels: Labels }[]): string[] {
   return [...new Set(series.flatMap(({ labels }) => Object.keys(labels)))]
-}
-
-function quote(value: string): string {
-  return value.replace(/\\/g, '\\\\').replace(/"/g, '\\"').replace(/\n/g, '\\n')
 }

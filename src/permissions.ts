@@ -1,20 +1,39 @@
 import { dirname, isAbsolute, resolve } from 'node:path'
 import { parseAddress } from './config/address.ts'
-import { DEFAULT_CONFIG_FILE } from './config/paths.ts'
+import { DEFAULT_CONFIG_FILE, runtimeEventsFile } from './config/paths.ts'
 import type { Resolved } from './config/resolve.ts'
+import type { Machine } from './device/machine.ts'
+import { addonFile } from './device/native.ts'
+import {
+  CCEL_LOG,
+  CCEL_TABLE,
+  NSM,
+  TDX_GUEST,
+  TDX_MEASUREMENTS,
+  TSM_REPORT,
+} from './device/paths.ts'
 import type { Permissions } from './plugin.ts'
 import type { Prepared } from './prepare.ts'
 
 /** Everything a configuration lets cvmd touch, absolute and sorted. */
-export type PermissionList = { readonly [Kind in keyof Required<Permissions>]: readonly string[] }
+export type PermissionList = {
+  readonly [Kind in keyof Required<Permissions>]: readonly string[]
+} & {
+  /** Native code loaded; it reaches the devices among `read` and `write` by itself. */
+  readonly ffi: readonly string[]
+}
 
 /** Collects the core's own needs and those each enabled plugin declares. */
-export function permissionsOf({ resolved, externals }: Prepared): PermissionList {
+export function permissionsOf({ resolved, machine, externals }: Prepared): PermissionList {
   const list = { read: new Set<string>(), write: new Set<string>(), net: new Set<string>() }
   // Tells the service manager that the daemon is ready.
   const run = new Set<string>(['systemd-notify'])
   const env = new Set<string>()
   addCore(resolved, list)
+  const proves = resolved.plugins.some(
+    ({ plugin, state }) => state === 'enabled' && plugin.uses?.includes('attestation'),
+  )
+  if (proves) addDevices(machine, resolved, list)
   for (const { file } of externals) list.read.add(file.path)
   for (const { plugin, state, config } of resolved.plugins) {
     if (state !== 'enabled') continue
@@ -32,7 +51,23 @@ export function permissionsOf({ resolved, externals }: Prepared): PermissionList
     net: sorted(list.net),
     run: sorted(run),
     env: sorted(env),
+    ffi: proves && machine.transport.kind !== 'simulated' ? [addonFile()] : [],
   }
+}
+
+/** What attesting touches on this machine. */
+function addDevices(machine: Machine, { core, paths }: Resolved, { read, write }: Sets): void {
+  if (machine.transport.kind === 'simulated') return
+  const { tdx } = machine
+  if (tdx?.canReport) write.add(TDX_GUEST)
+  if (tdx?.canQuote) write.add(TSM_REPORT)
+  if (tdx) read.add(CCEL_TABLE).add(CCEL_LOG)
+  if (tdx?.canExtend) {
+    write.add(TDX_MEASUREMENTS)
+    // The folder itself may have to be made.
+    write.add(dirname(dirname(core.attestation.runtime_events ?? runtimeEventsFile(paths))))
+  }
+  if (machine.has('nsm')) write.add(NSM)
 }
 
 type Sets = Record<'read' | 'write' | 'net', Set<string>>
@@ -80,14 +115,19 @@ function absolute(path: string): string {
 }
 
 /** The flags of `deno run` for this configuration, one per element. */
-export function denoFlags({ read, write, net, run }: PermissionList): string[] {
-  const list = (flag: string, values: readonly string[]) =>
-    values.length === 0 ? [] : [`--allow-${flag}=${values.join(',')}`]
+export function denoFlags({ read, write, net, run, ffi }: PermissionList): string[] {
+  // Deno never grants devices to JavaScript; the addon reaches them.
+  const grantable = (value: string) => !/^\/(dev|sys|proc)(\/|$)/.test(value)
+  const list = (flag: string, values: readonly string[]) => {
+    const granted = values.filter(grantable)
+    return granted.length === 0 ? [] : [`--allow-${flag}=${granted.join(',')}`]
+  }
   return [
     ...list('read', read),
     ...list('write', write),
     ...list('net', net),
     ...list('run', run),
+    ...list('ffi', ffi),
     // Overrides are found by listing the environment, which Deno only grants as a whole.
     '--allow-env',
     '--allow-sys=uid',

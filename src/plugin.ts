@@ -1,6 +1,8 @@
 import type { ConsolaInstance } from 'consola'
 import type { Context, Hono, Schema as HonoSchema } from 'hono'
 import type * as v from 'valibot'
+import type { AppIdentitySource } from './attester/app-identity.ts'
+import type { Attester } from './attester/attester.ts'
 import type { ApiError } from './errors.ts'
 import type { EventLog } from './events/log.ts'
 import type { EventSink } from './events/sink.ts'
@@ -25,6 +27,10 @@ export type Requirement =
 export interface Services {
   /** The event ring, its chain and its journal. Provided by the core. */
   readonly eventLog: EventLog
+  /** What this machine can prove about itself. Provided by the core. */
+  readonly attestation: Attester
+  /** Who the application in this VM is. Provided by the plugin `guest`. */
+  readonly appIdentity: AppIdentitySource
 }
 
 /** Who sends a request, as far as the listener could establish it. */
@@ -137,8 +143,19 @@ export interface PluginDefinition<
   readonly requires?: Requirement
   /** Services needed; also gives the start order. */
   readonly uses?: readonly Uses[]
-  /** `local` (the default) serves on Unix sockets only; `network` also on TCP. */
+  /** Services it gives while enabled, so that who uses them is left out where it is not. */
+  readonly provides?: readonly (keyof Services)[]
+  /**
+   * `local` (the default) serves on Unix sockets only; `network` also on TCP, but for routes that
+   * say `exposure: 'local'` themselves.
+   */
   readonly exposure?: 'local' | 'network'
+  /**
+   * Whom it serves where no listener names it: the operator, or applications of the guest. Of a
+   * guest's plugin, an operator's listener has the routes below `/cvmd/` alone unless it names it.
+   * Default: `operator`.
+   */
+  readonly home?: 'operator' | 'guest'
   /** `own`: the plugin authenticates its callers, the listener's `auth` is not applied. */
   readonly auth?: 'listener' | 'own'
   /** What it touches with this configuration; printed by `cvmd permissions`. */
@@ -162,6 +179,11 @@ export interface Plugin<
 /** The core's view of any plugin, whatever its types. */
 // biome-ignore lint/suspicious/noExplicitAny: configuration and services differ per plugin
 export type AnyPlugin = Plugin<string, any, AnyApp, any>
+
+/** Where a plugin is at home; see {@link PluginDefinition.home}. */
+export function homeOf({ home = 'operator' }: AnyPlugin): 'operator' | 'guest' {
+  return home
+}
 
 /** Declares a plugin; returns its argument plus the contract version, fully typed. */
 export function definePlugin<

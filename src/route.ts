@@ -27,9 +27,11 @@ export interface RouteFacts {
   readonly body?: 'limited' | 'stream'
   /** The answer may take longer than the whole-request limit (streams, actions). */
   readonly long?: boolean
+  /** `local`: of a `network` plugin, a route that Unix sockets alone have. */
+  readonly exposure?: 'local'
   /** A GET that changes something: refused when a browser sends it from another site. */
   readonly sideEffect?: boolean
-  /** `false`: HEAD is not answered in GET's place but refused with 405. */
+  /** `false`: HEAD is refused with 405, not answered in GET's place. Default with a side effect. */
   readonly head?: boolean
   readonly answers?: Readonly<Record<number, RouteAnswer>>
 }

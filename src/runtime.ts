@@ -1,3 +1,4 @@
+import { closeSync, readFileSync, writeSync } from 'node:fs'
 import { descriptors } from './device/descriptors.ts'
 import { type Connection, Exchange } from './http/exchange.ts'
 import { serveNode } from './http/serve-node.ts'
@@ -21,6 +22,40 @@ export const runtime: Runtime = 'Bun' in globalThis ? 'bun' : 'Deno' in globalTh
 export function runtimeVersion(): string {
   const { bun, deno, node } = process.versions as Record<string, string | undefined>
   return `${runtime} ${runtime === 'bun' ? bun : runtime === 'deno' ? deno : node}`
+}
+
+/**
+ * A file that was put into the single file, found by how its name starts and ends: Bun writes a
+ * digest in between.
+ */
+export function embeddedFile(start: string, end: string): Uint8Array | undefined {
+  if (runtime !== 'bun') return undefined
+  const files = Bun.embeddedFiles as readonly (Blob & { readonly name: string })[]
+  const file = files.find(({ name }) => name.startsWith(start) && name.endsWith(end))
+  return file && readFileSync(`/$bunfs/root/${file.name}`)
+}
+
+/** Flag of memfd_create(2). */
+const MFD_CLOEXEC = 1
+
+/**
+ * Puts bytes into a file that is only in memory (memfd_create(2)) and gives its path to `use`.
+ *
+ * @throws {Error} Where the runtime or the system has no such files.
+ */
+export function withMemoryFile<T>(name: string, bytes: Uint8Array, use: (path: string) => T): T {
+  if (runtime !== 'bun') throw new Error('only Bun can make files in memory')
+  const { dlopen } = process.getBuiltinModule('bun:ffi') as typeof import('bun:ffi')
+  const libc = dlopen('libc.so.6', { memfd_create: { args: ['cstring', 'u32'], returns: 'i32' } })
+  const fd = libc.symbols.memfd_create(Buffer.from(`${name}\0`), MFD_CLOEXEC)
+  libc.close()
+  if (fd < 0) throw new Error('the system makes no files in memory')
+  try {
+    for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at)
+    return use(`/proc/self/fd/${fd}`)
+  } finally {
+    closeSync(fd)
+  }
 }
 
 /** Longest idle time `Bun.serve` knows, in seconds. */

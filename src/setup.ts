@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import type { ConsolaInstance } from 'consola'
+import type { Attester } from './attester/attester.ts'
 import { messageOf } from './errors.ts'
 import type { EventLog } from './events/log.ts'
 import type { Metrics, OwnedMetrics } from './metrics.ts'
@@ -9,6 +10,7 @@ import { adopt, type LoadedPlugin } from './registry.ts'
 /** What the core lends to every plugin. */
 export interface CoreParts {
   readonly eventLog: EventLog
+  readonly attestation: Attester
   readonly device: Device
   readonly metrics: Metrics
   readonly log: ConsolaInstance
@@ -43,7 +45,7 @@ export function setUp(
   try {
     instance = plugin.setup({
       config,
-      services: pick({ ...services, eventLog: parts.eventLog }, plugin.uses ?? []),
+      services: pick({ ...coreServices(parts), ...services }, plugin.uses ?? []),
       device: parts.device,
       stateDir,
       events: parts.eventLog.sink(plugin.name),
@@ -61,6 +63,11 @@ export function setUp(
   const loaded = { plugin, instance, log, stateDir, metrics, abort, unavailable }
   adopt(loaded)
   return loaded
+}
+
+/** The services the core itself provides. */
+export function coreServices({ eventLog, attestation }: CoreParts) {
+  return { eventLog, attestation } satisfies Partial<Services>
 }
 
 /** By its members, never by a class: an external plugin brings a Hono of its own. */

@@ -123,6 +123,36 @@ test('enabled = true makes missing hardware fatal, false switches off', () => {
   assert.match(issuesOf('[plugins.eventlog]\nenabled = "yes"\n')[0]?.message ?? '', /expected true/)
 })
 
+test('a plugin is left out with those that give what it uses', () => {
+  const plugin = (name: string, uses: readonly 'appIdentity'[], gives: boolean) =>
+    definePlugin({
+      name,
+      summary: name,
+      uses,
+      ...(gives && { provides: ['appIdentity' as const] }),
+      config: v.strictObject({}),
+      setup: routes,
+    })
+  const known = [plugin('user', ['appIdentity'], false), plugin('giver', [], true)]
+  const states = (text: string) => {
+    const file = join(folder, 'cvmd.toml')
+    writeFileSync(file, text)
+    const { plugins } = resolveConfig(readConfig(file, {}), known, machine)
+    return plugins.map(({ state, reason }) => reason || state)
+  }
+  assert.deepEqual(states(''), ['enabled', 'enabled'])
+  assert.deepEqual(states('[plugins.giver]\nenabled = false'), [
+    'plugin "giver" is not enabled',
+    'enabled = false in the configuration',
+  ])
+  assert.throws(
+    () => states('[plugins.giver]\nenabled = false\n[plugins.user]\nenabled = true'),
+    (error) =>
+      error instanceof ConfigError &&
+      error.issues[0]?.message === 'cannot be enabled: plugin "giver" is not enabled',
+  )
+})
+
 test('the table of an unavailable plugin is checked all the same', () => {
   assert.equal(issuesOf('[plugins.tdx]\nkeyy = 1\n')[0]?.path, 'plugins.tdx.keyy')
 })

@@ -138,8 +138,8 @@ test('the operator socket is there beside the configured address', async () => {
   const answer = await unixRequest(daemon.socket, '/cvmd/plugins')
   const { plugins } = JSON.parse(answer.body) as { plugins: { name: string; state: string }[] }
   assert.deepEqual(
-    plugins.map(({ name, state }) => `${name} ${state}`),
-    ['eventlog enabled', 'actions enabled', 'uploads enabled'],
+    plugins.filter(({ state }) => state === 'enabled').map(({ name }) => name),
+    ['eventlog', 'actions', 'uploads'],
   )
 })
 

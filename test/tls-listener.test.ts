@@ -80,3 +80,27 @@ test('a made certificate serves, and another one is taken over while running', a
     assert.equal(await daemon.stop(), 0)
   }
 })
+
+test('a connection serves one request after another', async () => {
+  const daemon = await startDaemon({ config: CONFIG })
+  try {
+    const port = daemon.ports[0] as number
+    const socket = connect({ host: '127.0.0.1', port, rejectUnauthorized: false })
+    let received = ''
+    socket.on('data', (data: Buffer) => {
+      received += data
+    })
+    const closed = new Promise((done) => socket.once('close', done))
+    for (let answers = 1; answers <= 3; answers++) {
+      const last = answers === 3 ? 'Connection: close\r\n' : ''
+      socket.write(`GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n${last}\r\n`)
+      while (received.split('{"status":"ok"}').length <= answers && !socket.destroyed) {
+        await new Promise((tick) => setTimeout(tick, 5))
+      }
+    }
+    await closed
+    assert.equal(received.split('HTTP/1.1 200').length - 1, 3)
+  } finally {
+    await daemon.stop()
+  }
+})

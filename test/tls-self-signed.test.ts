@@ -6,8 +6,8 @@ import type { AddressInfo } from 'node:net'
 import { test } from 'node:test'
 import { connect, createServer } from 'node:tls'
 import fc from 'fast-check'
-import { derLength, element, integer, oid, time } from '../src/tls/der.ts'
 import { addressBytes, createSelfSigned } from '../src/tls/self-signed.ts'
+import { derLength, element, integer, oid, time } from '../src/x509/der-write.ts'
 import { lacks } from './helpers/counterpart.ts'
 
 const DAY_MS = 24 * 3600 * 1000

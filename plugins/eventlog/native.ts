@@ -42,6 +42,7 @@ const Page = z.object({
   next: z.number().int(),
   first: z.number().int(),
   dropped: z.number().int(),
+  previous: z.string().optional(),
   gap: Gap.optional(),
   reset: z.literal(true).optional(),
 })

@@ -1,6 +1,12 @@
 import type { EventLog } from '../../src/events/log.ts'
 import { type Event, LEVELS, type Level } from '../../src/events/sink.ts'
-import { type EventGap, type EventPage, toWire, type WireEvent } from '../../src/events/wire.ts'
+import {
+  type EventGap,
+  type EventPage,
+  previousHash,
+  toWire,
+  type WireEvent,
+} from '../../src/events/wire.ts'
 
 /** Events looked at for one page, so that a filter that matches nothing stays cheap. */
 const MAX_SCAN = 50_000
@@ -82,5 +88,14 @@ export function readPage(
   const { cursor, ...rest } = locate(log, after)
   const batch = readBatch(log, cursor, match, limit)
   const { first, dropped } = log
-  return { events: batch.events, next: batch.cursor, first, dropped, ...rest }
+  const [oldest] = batch.events
+  const previous = oldest && previousHash(log, oldest.seq)
+  return {
+    events: batch.events,
+    next: batch.cursor,
+    first,
+    dropped,
+    ...(previous !== undefined && { previous }),
+    ...rest,
+  }
 }

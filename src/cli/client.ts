@@ -1,6 +1,6 @@
 import { request as httpRequest } from 'node:http'
 import { Readable } from 'node:stream'
-import { prepare } from '../prepare.ts'
+import { operatorSocket, readConfig } from '../config/resolve.ts'
 import { CommandFailed } from './command-failed.ts'
 import { prepareOptions } from './common.ts'
 
@@ -24,19 +24,17 @@ export const clientArgs = {
   },
 } as const
 
-/** Finds the daemon's socket: flag, environment, then the first Unix listener of the file. */
-export async function findSocket(args: {
+/** Finds the daemon's socket: flag, environment, then the operator's of the file. */
+export function findSocket(args: {
   readonly socket?: string | undefined
   readonly config?: string | undefined
-}): Promise<string> {
+}): string {
   const named = args.socket ?? process.env.CVMD_SOCKET
   if (named !== undefined) return named
-  const { resolved } = await prepare(prepareOptions(args))
-  const unix = resolved.listeners.find(({ unix: path }) => path !== undefined)?.unix
-  if (unix === undefined) {
-    throw new CommandFailed('the configuration has no Unix socket: name one with --socket')
-  }
-  return unix
+  const { file, env } = prepareOptions(args)
+  const unix = operatorSocket(readConfig(file, env))
+  if (unix !== undefined) return unix
+  throw new CommandFailed('the configuration has no Unix socket for this: name one with --socket')
 }
 
 /**

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs'
 import { builtins } from '../../plugins/index.ts'
 import { DEFAULT_CONFIG_FILE } from '../config/paths.ts'
 import type { PrepareOptions } from '../prepare.ts'
+import { CommandFailed } from './command-failed.ts'
 
 /** Arguments of every command that reads the configuration. */
 export const configArgs = {
@@ -16,6 +17,11 @@ export const configArgs = {
     default: '/',
     valueHint: 'DIR',
   },
+  simulate: {
+    type: 'string',
+    description: 'Stand-in device for development: tdx or nitro. It protects nothing',
+    valueHint: 'PLATFORM',
+  },
 } as const
 
 export const jsonArg = {
@@ -26,9 +32,14 @@ export const jsonArg = {
 export function prepareOptions(args: {
   readonly config?: string | undefined
   readonly root?: string | undefined
+  readonly simulate?: string | undefined
 }): PrepareOptions {
+  const { simulate } = args
+  if (simulate !== undefined && simulate !== 'tdx' && simulate !== 'nitro') {
+    throw new CommandFailed(`cannot simulate "${simulate}": expected tdx or nitro`)
+  }
   const file = args.config ?? (existsSync(DEFAULT_CONFIG_FILE) ? DEFAULT_CONFIG_FILE : undefined)
-  return { file, root: args.root ?? '/', env: process.env, builtins }
+  return { file, root: args.root ?? '/', simulate, env: process.env, builtins }
 }
 
 /** Writes to standard output. */

@@ -1,5 +1,8 @@
 import { defineCommand } from 'citty'
+import type { Machine } from '../device/machine.ts'
+import type { Finding } from '../device/probe/finding.ts'
 import { probe } from '../device/probe.ts'
+import { simulatedTransport } from '../prepare.ts'
 import { runtimeVersion } from '../runtime.ts'
 import { VERSION } from '../version.ts'
 import { configArgs, jsonArg, out, outJson, prepareOptions } from './common.ts'
@@ -7,22 +10,43 @@ import { configArgs, jsonArg, out, outJson, prepareOptions } from './common.ts'
 /** `cvmd doctor`: every probe with what was tried, what it means and what to do. */
 export const doctor = defineCommand({
   meta: { name: 'doctor', description: 'Probe the machine and explain what was found' },
-  args: { root: configArgs.root, ...jsonArg },
+  args: { root: configArgs.root, simulate: configArgs.simulate, ...jsonArg },
   async run({ args }) {
-    const { root, builtins } = prepareOptions(args)
+    const options = prepareOptions(args)
     const machine = await probe(
-      root,
-      builtins.map(({ requires }) => requires),
+      options.root,
+      options.builtins.map(({ requires }) => requires),
+      { transport: await simulatedTransport(options) },
     )
-    if (args.json) {
-      outJson({ version: VERSION, runtime: runtimeVersion(), root, probes: machine.probes })
-      return
-    }
-    out(`cvmd ${VERSION} on ${runtimeVersion()}`)
-    for (const found of machine.probes) {
-      out(`${found.capability.padEnd(6)} ${found.state.padEnd(8)} ${found.path}`)
-      out(`       ${found.errno === undefined ? '' : `${found.errno}: `}${found.meaning}`)
-      if (found.remedy !== undefined) out(`       remedy: ${found.remedy}`)
-    }
+    if (args.json) outJson(report(machine))
+    else print(machine)
   },
 })
+
+function report(machine: Machine) {
+  const { root, transport, noNative, probes, tdxFindings: tdx } = machine
+  const devices = { transport: transport.kind, ...(noNative && { noNative }) }
+  return { version: VERSION, runtime: runtimeVersion(), root, devices, probes, tdx }
+}
+
+function print({ transport, noNative, probes, tdxFindings }: Machine): void {
+  out(`cvmd ${VERSION} on ${runtimeVersion()}`)
+  const why = noNative === undefined ? '' : `, not natively: ${noNative.reason}`
+  out(`devices are reached by ${transport.kind} calls${why}`)
+  if (noNative?.remedy !== undefined) out(`${INDENT}remedy: ${noNative.remedy}`)
+  for (const { capability, ...finding } of probes) printFinding(capability, finding)
+  if (!tdxFindings) return
+  out('of tdx:')
+  printFinding('report', tdxFindings.tdReports)
+  printFinding('rtmr', tdxFindings.registers)
+}
+
+const INDENT = ' '.repeat(7)
+
+function printFinding(name: string, finding: Finding): void {
+  const { state, path, tried, errno, meaning, remedy } = finding
+  out(`${name.padEnd(6)} ${state.padEnd(8)} ${path}`)
+  if (tried !== undefined) out(`${INDENT}tried: ${tried}`)
+  out(`${INDENT}${errno === undefined ? '' : `${errno}: `}${meaning}`)
+  if (remedy !== undefined) out(`${INDENT}remedy: ${remedy}`)
+}

@@ -18,7 +18,7 @@ export const events = defineCommand({
     ...jsonArg,
   },
   async run({ args }) {
-    const client = unixClient(await findSocket(args))
+    const client = unixClient(findSocket(args))
     const after = args.after === undefined ? undefined : Number(args.after)
     if (after !== undefined && !Number.isSafeInteger(after)) {
       throw new CommandFailed(`--after wants a number, not "${args.after}"`)

@@ -1,6 +1,6 @@
 import { type CommandDef, defineCommand, renderUsage, runCommand } from 'citty'
 import { ConfigError } from '../config/toml.ts'
-import { messageOf } from '../errors.ts'
+import { errnoOf, messageOf } from '../errors.ts'
 import { EXIT, ListenError } from '../http/listen.ts'
 import { VERSION } from '../version.ts'
 import { CommandFailed } from './command-failed.ts'
@@ -20,9 +20,13 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   events: async () => (await import('./events.ts')).events,
   key: async () => (await import('./key.ts')).key,
   reload: async () => (await import('./reload.ts')).reload,
+  verify: async () => (await import('./verify.ts')).verify,
   plugin: async () => (await import('./plugin.ts')).plugin,
   version: async () => (await import('./version.ts')).version,
 }
+
+/** Where the usual 1 would say something else: that evidence was rejected. */
+const BAD_FLAG_EXIT: Readonly<Record<string, number>> = { verify: 2 }
 
 const root = defineCommand({
   meta: {
@@ -38,6 +42,10 @@ const root = defineCommand({
  * `cvmd --config FILE` works as system-api's command line does.
  */
 export async function main(argv: readonly string[]): Promise<void> {
+  // Whoever read the output has gone, as `head` does: nothing is left to be said.
+  process.stdout.on('error', (error) => {
+    if (errnoOf(error) === 'EPIPE' && argv[0] !== undefined && argv[0] !== 'serve') process.exit()
+  })
   try {
     await run(argv.map(longFlag))
   } catch (error) {
@@ -71,7 +79,7 @@ async function run(argv: readonly string[]): Promise<void> {
   }
   if (rest.includes('--help') || rest.includes('-h')) return print(command, parent)
   if (command.run === undefined) return print(command, parent)
-  refuseUnknownFlags(command, rest)
+  refuseUnknownFlags(command, rest, BAD_FLAG_EXIT[name])
   await runCommand(command, { rawArgs: rest })
 }
 
@@ -80,7 +88,7 @@ function longFlag(arg: string): string {
   return /^-[a-z][a-z-]/.test(arg) ? `-${arg}` : arg
 }
 
-function refuseUnknownFlags(command: Command, args: readonly string[]): void {
+function refuseUnknownFlags(command: Command, args: readonly string[], exitCode = 1): void {
   const known = new Set(Object.keys((command.args as Record<string, unknown> | undefined) ?? {}))
   const aliases = Object.values((command.args ?? {}) as Record<string, { alias?: string }>)
   for (const { alias } of aliases) if (alias) known.add(alias)
@@ -88,7 +96,7 @@ function refuseUnknownFlags(command: Command, args: readonly string[]): void {
     if (!/^--?[a-z]/i.test(arg)) continue
     const name = arg.replace(/^--?/, '').replace(/=.*$/, '')
     if (!known.has(name) && !known.has(name.replace(/^no-/, ''))) {
-      throw new CommandFailed(`there is no flag "${arg}", see --help`)
+      throw new CommandFailed(`there is no flag "${arg}", see --help`, exitCode)
     }
   }
 }

@@ -8,7 +8,7 @@ export const reload = defineCommand({
   meta: { name: 'reload', description: 'Have the running daemon read its configuration again' },
   args: { config: configArgs.config, ...clientArgs, ...jsonArg },
   async run({ args }) {
-    const fetch = unixClient(await findSocket(args))
+    const fetch = unixClient(findSocket(args))
     const response = await fetch('/cvmd/reload', { method: 'POST' })
     if (!response.ok) {
       throw new CommandFailed(await failureText(response), response.status === 422 ? 78 : 1)

@@ -1,6 +1,4 @@
-import { join } from 'node:path'
 import { defineCommand } from 'citty'
-import { defaultPaths } from '../config/paths.ts'
 import type { TomlTable } from '../config/toml.ts'
 import { Daemon } from '../daemon.ts'
 import { createLog, logFormat } from '../log.ts'
@@ -76,19 +74,13 @@ function amended(
       const table = structuredClone(source.table)
       if (address !== undefined) setAddress(table, address)
       if (fifo !== undefined) setFifo(table, fifo)
-      return { ...source, table }
+      return { ...source, table, ...(address !== undefined && { defaultAddress: address }) }
     },
   }
 }
 
 function setAddress(table: TomlTable, address: string): void {
-  if (!Array.isArray(table.listen)) {
-    // The flag stands in for the default TCP listener; the socket stays.
-    const runDir = typeof table.run_dir === 'string' ? table.run_dir : undefined
-    const unix = join(defaultPaths({ run_dir: runDir }).runDir, 'cvmd.sock')
-    table.listen = [{ address }, { unix }]
-    return
-  }
+  if (!Array.isArray(table.listen)) return
   const listen = table.listen as TomlTable[]
   const tcp = listen.find((entry) => 'address' in entry)
   if (tcp) tcp.address = address

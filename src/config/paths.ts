@@ -9,8 +9,20 @@ export interface Paths {
   readonly runDir: string
 }
 
+/** Where root's sockets are. */
+export const ROOT_RUN_DIR = '/run/cvmd'
+
 /** The configuration file used when none is named. */
 export const DEFAULT_CONFIG_FILE = '/etc/cvmd/cvmd.toml'
+
+/**
+ * Where runtime events are logged: with root's own folders, where dstack's boot does, so that one
+ * log goes on from the other.
+ */
+export function runtimeEventsFile({ runDir }: Paths): string {
+  const shared = process.getuid?.() === 0 && runDir === ROOT_RUN_DIR
+  return shared ? '/run/log/dstack/runtime_events.log' : join(runDir, 'runtime_events.log')
+}
 
 /** Configured folders, else the system's for root and the user's own for anybody else. */
 export function defaultPaths(config: {
@@ -26,7 +38,7 @@ export function defaultPaths(config: {
     runDir: resolve(
       config.run_dir ??
         (root
-          ? '/run/cvmd'
+          ? ROOT_RUN_DIR
           : XDG_RUNTIME_DIR
             ? join(XDG_RUNTIME_DIR, 'cvmd')
             : join(tmpdir(), `cvmd-${user}`)),

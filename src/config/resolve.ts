@@ -3,10 +3,10 @@ import { join } from 'node:path'
 import * as v from 'valibot'
 import type { Machine } from '../device/probe.ts'
 import { messageOf } from '../errors.ts'
-import type { AnyPlugin } from '../plugin.ts'
+import { type AnyPlugin, homeOf } from '../plugin.ts'
 import { parseAddress } from './address.ts'
 import { applyEnv } from './env.ts'
-import { defaultPaths, type Paths } from './paths.ts'
+import { defaultPaths, type Paths, ROOT_RUN_DIR } from './paths.ts'
 import { CoreConfig, Enabled, type ListenConfig } from './schema.ts'
 import { isSystemApi, translateSystemApi } from './system-api.ts'
 import { ConfigError, type ConfigIssue, locate, parseToml, type TomlTable } from './toml.ts'
@@ -22,6 +22,8 @@ export interface ConfigSource {
   readonly warnings: readonly string[]
   /** Whether the file was written for system-api. */
   readonly systemApi: boolean
+  /** Of the TCP listener where the file lists none. Default: 127.0.0.1:3535. */
+  readonly defaultAddress?: string
 }
 
 /** What became of one plugin. */
@@ -90,6 +92,29 @@ export function externalsOf(source: ConfigSource): CoreConfig['external'] {
 }
 
 /**
+ * The Unix socket an operator's command reaches the daemon on; undefined where there is none. Looks
+ * at no device: the daemon may be using them.
+ *
+ * @throws {ConfigError} When the core's part of the file is not good.
+ */
+export function operatorSocket(source: ConfigSource): string | undefined {
+  const parsed = v.safeParse(CoreConfig, source.table)
+  if (!parsed.success) {
+    const issues = parsed.issues.map((issue) => {
+      const path = pathOf(issue)
+      const where = { path: path.join('.'), owner: 'cvmd', ...locate(source.text, path) }
+      return { ...where, message: describe(issue) }
+    })
+    throw new ConfigError(source.file, issues)
+  }
+  const { listen } = parsed.output
+  if (listen === undefined || source.systemApi) {
+    return join(defaultPaths(parsed.output).runDir, 'cvmd.sock')
+  }
+  return listen.find(({ unix, core, routes }) => unix !== undefined && core && !routes)?.unix
+}
+
+/**
  * Checks everything and decides what runs: the same code serves the boot, `cvmd check` and reload.
  *
  * @throws {ConfigError} Naming every problem at once.
@@ -115,7 +140,8 @@ export function resolveConfig(
     const list = [...known].join(', ')
     report(['plugins', name], `no plugin of this name; there are ${list}`, 'cvmd')
   }
-  const decisions = plugins.map((plugin) => decide(plugin, tables[plugin.name], machine, report))
+  const chosen = plugins.map((plugin) => decide(plugin, tables[plugin.name], machine, report))
+  const decisions = withoutProviders(chosen, tables, report)
   if (!parsed.success) throw new ConfigError(source.file, issues)
 
   const paths = defaultPaths(parsed.output)
@@ -157,6 +183,37 @@ function decide(
   return { ...base, state: 'enabled', reason: '' }
 }
 
+/** Leaves out plugins that use a service whose providers are not enabled, until all that is left fits. */
+function withoutProviders(
+  decisions: readonly PluginDecision[],
+  tables: Readonly<Record<string, unknown>>,
+  report: Report,
+): readonly PluginDecision[] {
+  const providers = (service: string) =>
+    decisions.filter(({ plugin }) => plugin.provides?.includes(service as never))
+  const missing = ({ plugin, state }: PluginDecision) => {
+    if (state !== 'enabled') return undefined
+    for (const service of plugin.uses ?? []) {
+      const given = providers(service)
+      const off = given.every((provider) => provider.state !== 'enabled')
+      if (given[0] && off) return `plugin "${given[0].plugin.name}" is not enabled`
+    }
+    return undefined
+  }
+  const next = decisions.map((decision): PluginDecision => {
+    const reason = missing(decision)
+    if (reason === undefined) return decision
+    const { name } = decision.plugin
+    const table = tables[name]
+    if (isRecord(table) && table.enabled === true) {
+      report(['plugins', name, 'enabled'], `cannot be enabled: ${reason}`, name)
+    }
+    return { ...decision, state: 'unavailable', reason }
+  })
+  const changed = next.some((decision, i) => decision !== decisions[i])
+  return changed ? withoutProviders(next, tables, report) : decisions
+}
+
 function resolveListeners(
   core: CoreConfig,
   source: ConfigSource,
@@ -170,13 +227,22 @@ function resolveListeners(
     resolveListener(listen, index, core, decisions, report),
   )
   if (core.listen === undefined) {
-    listeners.push(defaultListener({ address: '127.0.0.1:3535' }, core, enabled, 'network'))
+    const operator = enabled.filter(({ plugin }) => homeOf(plugin) === 'operator')
+    const network = operator.filter(({ plugin }) => plugin.exposure === 'network')
+    const { defaultAddress: address = '127.0.0.1:3535' } = source
+    const listener = defaultListener({ address }, core, network)
+    checkAddress(listener, (key) => ['listen', 0, key], report)
+    listeners.push(listener)
   }
   // The operator's Unix socket is how the command line reaches the daemon, whatever the file says
   // about TCP; a native file that lists its own listeners decides alone.
   if (core.listen === undefined || source.systemApi) {
     const unix = join(paths.runDir, 'cvmd.sock')
-    listeners.push(defaultListener({ unix }, core, enabled, 'network'))
+    listeners.push(defaultListener({ unix }, core, enabled))
+    const guest = enabled.filter(({ plugin }) => homeOf(plugin) === 'guest')
+    for (const unix of guest.length > 0 ? guestSockets(paths) : []) {
+      listeners.push(defaultListener({ unix, core: false, dialect: 'dstack' }, core, guest))
+    }
   }
   const names = new Set<string>()
   for (const [index, { name }] of listeners.entries()) {
@@ -238,19 +304,22 @@ function checkAddress(
 }
 
 function defaultListener(
-  where: { readonly address: string } | { readonly unix: string },
+  where: { readonly address: string } | ({ readonly unix: string } & Partial<ListenConfig>),
   core: CoreConfig,
-  enabled: readonly PluginDecision[],
-  exposure: 'network' | 'local',
+  served: readonly PluginDecision[],
 ): ListenerConfig {
   const listen = v.parse(CoreConfig.entries.listen.wrapped.item, where)
   const name = 'unix' in where ? `unix:${where.unix}` : where.address
-  const mounted = enabled
-    .filter(({ plugin }) => (plugin.exposure ?? 'local') === exposure)
-    .map(({ plugin }) => plugin.name)
+  const mounted = served.map(({ plugin }) => plugin.name)
   // A password that was configured for the daemon guards the default TCP port too.
   const auth = core.auth.password_file && 'address' in where ? (['basic'] as const) : listen.auth
   return { ...listen, auth: [...auth], name, mounted }
+}
+
+/** Where applications in the VM look for their socket (spec dstack §3). */
+function guestSockets({ runDir }: Paths): string[] {
+  const folder = process.getuid?.() === 0 && runDir === ROOT_RUN_DIR ? '/var/run' : runDir
+  return [join(folder, 'dstack.sock'), join(folder, 'tappd.sock')]
 }
 
 /** The keys that lead to an issue. */

@@ -36,6 +36,13 @@ export const Listen = v.pipe(
     plugins: v.optional(
       v.pipe(v.array(v.string()), v.description('Plugins served here; default: all that may be')),
     ),
+    routes: v.optional(
+      v.pipe(
+        v.array(text('Path such as "/v1/Info", or its last part such as "GetQuote"')),
+        v.minLength(1),
+        v.description('Serve these routes alone, so that a container gets a quote-only socket'),
+      ),
+    ),
     auth: v.optional(
       v.pipe(
         v.union([Auth, v.pipe(v.array(Auth), v.minLength(1))]),
@@ -68,8 +75,8 @@ export const Listen = v.pipe(
     ),
     dialect: v.optional(
       v.pipe(
-        v.picklist(['problem', 'system-api']),
-        v.description('How errors of no plugin look: problem+json or system-api'),
+        v.picklist(['problem', 'system-api', 'dstack']),
+        v.description('How errors of no plugin look: problem+json, system-api or dstack'),
       ),
       'problem',
     ),
@@ -110,6 +117,26 @@ export const CoreConfig = v.strictObject({
       password_file: v.optional(text('File with the hash of the Basic password')),
       password_salt: v.optional(v.pipe(v.string(), v.description('Appended before hashing')), ''),
       realm: v.optional(text('Realm in the Basic challenge'), 'cvmd'),
+    }),
+    {},
+  ),
+  attestation: v.optional(
+    v.strictObject({
+      deadline_ms: milliseconds(10_000, 'Time for one device call, waiting included'),
+      waiting: v.optional(
+        v.pipe(
+          v.number(),
+          v.integer(),
+          v.minValue(0),
+          v.maxValue(1024),
+          v.description('Device calls that may wait behind the running one; more get 429'),
+        ),
+        16,
+      ),
+      tsm_entry: v.optional(
+        text('Shared report entry such as "com.intel.dcap", locked per quote; default: one each'),
+      ),
+      runtime_events: v.optional(text('File of runtime events, in a folder a reboot empties')),
     }),
     {},
   ),

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createConsola } from 'consola/core'
+import { NO_ATTESTER } from '../attester/none.ts'
 import { within } from '../deadline.ts'
 import { probe } from '../device/probe.ts'
 import { messageOf } from '../errors.ts'
@@ -87,6 +88,7 @@ async function subjectOf(
       const config = parseConfig(plugin, table)
       const parts = {
         eventLog: new EventLog(),
+        attestation: NO_ATTESTER,
         device: machine,
         metrics: new Metrics(),
         log,

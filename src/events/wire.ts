@@ -1,3 +1,4 @@
+import { GENESIS } from './chain.ts'
 import type { EventLog } from './log.ts'
 import type { Event, Level } from './sink.ts'
 
@@ -30,10 +31,20 @@ export interface EventPage {
   readonly first: number
   /** Events that fell out of the ring since the daemon started. */
   readonly dropped: number
+  /**
+   * Hash before the first event of the page, from which that event's own follows; absent where the
+   * event before it fell out of the ring, or was never in it.
+   */
+  readonly previous?: string
   /** Events after the reader's cursor that are gone. */
   readonly gap?: EventGap
   /** The cursor is from another run of the daemon; the page starts at the oldest event. */
   readonly reset?: true
+}
+
+/** The hash that an event's own follows from; undefined where the event before it is not there. */
+export function previousHash(log: EventLog, seq: number): string | undefined {
+  return seq === 1 ? GENESIS : log.hash(seq - 1)
 }
 
 /** An event that is in the log, as it is sent. */

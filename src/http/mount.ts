@@ -4,13 +4,15 @@ import { createGuard, type Guard, OPEN } from '../auth/guard.ts'
 import type { KeyStore } from '../auth/keys.ts'
 import type { PasswordStore } from '../auth/password.ts'
 import type { Throttle } from '../auth/throttle.ts'
+import { prpcListenerError } from '../compat/prpc.ts'
 import { systemApiError } from '../compat/system-api.ts'
 import { parseAddress } from '../config/address.ts'
 import type { ListenerConfig } from '../config/resolve.ts'
 import type { Metrics } from '../metrics.ts'
+import { homeOf } from '../plugin.ts'
 import { assertDistinct, type LoadedPlugin, type RouteEntry, routesOf } from '../registry.ts'
 import type { Handler } from '../runtime.ts'
-import { buildPipeline, type PipelineOptions } from './pipeline.ts'
+import { buildPipeline, type ErrorRenderer, type PipelineOptions } from './pipeline.ts'
 
 /** What listeners share. */
 export interface MountParts {
@@ -23,6 +25,12 @@ export interface MountParts {
   readonly realm: string
   /** Whether to log a line per request. */
   readonly requestLines: boolean
+}
+
+/** How errors of no plugin look; without an entry, problem+json. */
+const DIALECTS: Readonly<Partial<Record<ListenerConfig['dialect'], ErrorRenderer>>> = {
+  'system-api': systemApiError,
+  dstack: prpcListenerError,
 }
 
 /** A listener's routes and what answers them. */
@@ -41,23 +49,42 @@ export function mount(
   plugins: readonly LoadedPlugin[],
   parts: MountParts,
 ): Mounted {
-  const routes = plugins.flatMap(routesOf)
+  const routes = plugins.flatMap(routesOf).filter((entry) => isServed(entry, config))
   assertDistinct(config.name, routes)
+  for (const wanted of config.routes ?? []) {
+    if (routes.some(({ path }) => names(wanted, path))) continue
+    parts.log.warn(`${config.name}: nothing here serves the route "${wanted}"`)
+  }
   const hosts = allowedHosts(config)
-  const systemApi = config.dialect === 'system-api'
+  const renderError = DIALECTS[config.dialect]
   const options: PipelineOptions = {
     guard: guardOf(config, parts),
     ...(hosts && { hosts }),
     maxBodyBytes: config.max_body_bytes,
     requestTimeoutMs: config.request_timeout_ms,
-    answersHead: !systemApi,
-    ...(systemApi && { renderError: systemApiError }),
+    answersHead: config.dialect !== 'system-api',
+    ...(renderError && { renderError }),
     observe: observer(parts),
     refused: (exchange, method, path, why) => parts.audit.refused(exchange, method, path, why),
     failed: (cause) => parts.log.error('Request failed', cause),
   }
   const app = buildPipeline(routes, options)
   return { routes, handle: (request, exchange) => app.fetch(request, exchange) }
+}
+
+/** Whether a listener serves a route: not a local one on TCP, and each side its own. */
+function isServed({ path, facts, owner }: RouteEntry, config: ListenerConfig): boolean {
+  if (facts.exposure === 'local' && config.unix === undefined) return false
+  if (config.routes) return config.routes.some((wanted) => names(wanted, path))
+  if (/^\/cvmd(\/|$)/.test(path)) return config.core
+  return !config.core || config.plugins !== undefined || homeOf(owner.plugin) === 'operator'
+}
+
+/** A full path, or the last part of one with or without its service's name: `Tappd.Info`. */
+function names(wanted: string, path: string): boolean {
+  if (wanted.startsWith('/')) return wanted === path
+  const last = path.slice(path.lastIndexOf('/') + 1)
+  return last === wanted || last.slice(last.indexOf('.') + 1) === wanted
 }
 
 function guardOf(config: ListenerConfig, parts: MountParts): Guard {

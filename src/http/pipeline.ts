@@ -5,6 +5,7 @@ import { grants } from '../auth/scopes.ts'
 import { within } from '../deadline.ts'
 import { ApiError, problem, toApiError } from '../errors.ts'
 import { dispatch, type RouteEntry } from '../registry.ts'
+import type { RouteFacts } from '../route.ts'
 import type { Exchange } from './exchange.ts'
 import { requestPath } from './path.ts'
 import { assertSameSite } from './same-site.ts'
@@ -21,7 +22,7 @@ export interface PipelineOptions {
   /** `false`: HEAD is refused everywhere, as system-api does. Default true. */
   readonly answersHead?: boolean
   /** Renders errors that belong to no plugin; default problem+json. */
-  readonly renderError?: (error: ApiError) => Response
+  readonly renderError?: ErrorRenderer
   /** Called once per finished request. */
   readonly observe?: (exchange: Exchange, method: string, status: number, ms: number) => void
   /** Called for a request that authentication or a scope refused. */
@@ -29,6 +30,9 @@ export interface PipelineOptions {
   /** Called with the cause of an internal error that is not a plugin's. */
   readonly failed?: (cause: unknown) => void
 }
+
+/** Renders an error; the path, as the client sent it, names the method in some dialects. */
+export type ErrorRenderer = (error: ApiError, path: string) => Response
 
 /** The core's own Hono environment. */
 export interface CoreEnv {
@@ -71,14 +75,14 @@ export function buildPipeline(
     attend(({ req }) => {
       const allow = methods(req.path)
       const known = allow.length > 0 || !STANDARD.has(req.method)
-      if (known) return render(methodNotAllowed(req.method, req.path, allow))
-      return render(new ApiError(404, 'ROUTE_NOT_FOUND', `No route for ${req.path}`))
+      if (known) return render(methodNotAllowed(req.method, req.path, allow), req.path)
+      return render(new ApiError(404, 'ROUTE_NOT_FOUND', `No route for ${req.path}`), req.path)
     }),
   )
-  app.onError((thrown) => {
+  app.onError((thrown, { req }) => {
     const error = toApiError(thrown)
     if (error.code === 'INTERNAL_ERROR') options.failed?.(error.cause)
-    return render(error)
+    return render(error, req.path)
   })
   return app
 }
@@ -95,14 +99,14 @@ function observed({ observe }: PipelineOptions, answer: Answer): Answer {
 
 function admitted(
   admit: (c: Context<CoreEnv>) => void,
-  render: (error: ApiError) => Response,
+  render: ErrorRenderer,
   answer: Answer,
 ): Answer {
   return (c) => {
     try {
       admit(c)
     } catch (thrown) {
-      return render(toApiError(thrown))
+      return render(toApiError(thrown), c.req.path)
     }
     return answer(c)
   }
@@ -140,7 +144,7 @@ function handlerOf(
     const exchange = c.env
     exchange.route = path
     try {
-      if (c.req.method === 'HEAD' && (facts.head === false || options.answersHead === false)) {
+      if (c.req.method === 'HEAD' && !(options.answersHead !== false && hasHead(facts))) {
         throw methodNotAllowed('HEAD', path, methods(c.req.path))
       }
       if (facts.sideEffect) assertSameSite(exchange, 'POST', options.hosts)
@@ -205,6 +209,11 @@ function ownAuth(routes: readonly RouteEntry[]): (method: string, path: string) 
   return (method, path) => table.match(method === 'HEAD' ? 'GET' : method, path)[0][0]?.[0] ?? false
 }
 
+/** Whoever asks for the head alone means no change. */
+function hasHead({ head, sideEffect }: RouteFacts): boolean {
+  return head ?? !sideEffect
+}
+
 function methodTable(
   routes: readonly RouteEntry[],
   answersHead: boolean,
@@ -212,7 +221,7 @@ function methodTable(
   const table = new TrieRouter<string>()
   for (const { method, path, facts } of routes) {
     table.add(method, path, method)
-    if (method === 'GET' && answersHead && facts.head !== false) table.add('HEAD', path, 'HEAD')
+    if (method === 'GET' && answersHead && hasHead(facts)) table.add('HEAD', path, 'HEAD')
   }
   return (path) => [...STANDARD].filter((method) => table.match(method, path)[0].length > 0)
 }

@@ -67,6 +67,8 @@ export function serveNode(
   const tls = endpoint.tls && tlsServer(http, endpoint.tls, limits)
   const unheard = new Set<Socket>()
   const server: NetServer = tls ? plainDetector(tls, limits, unheard) : http
+  // Deno ends a connection after each answer of a server that does not listen itself.
+  if (tls) Object.defineProperty(http, 'listening', { get: () => server.listening })
   const open = new Set<Socket>()
   if (tls) watchWaiting(server, inFlight, limits)
   const files = descriptors()

@@ -1,19 +1,15 @@
-import { createHash, generateKeyPairSync, randomBytes, sign } from 'node:crypto'
+import { generateKeyPairSync } from 'node:crypto'
 import { isIPv4, isIPv6 } from 'node:net'
+import { type Der, implicit, oid, sequence } from '../x509/der-write.ts'
 import {
-  bitString,
-  type Der,
-  explicit,
-  implicit,
-  integer,
-  octetString,
-  oid,
-  sequence,
-  set,
-  TRUE,
-  time,
-  utf8String,
-} from './der.ts'
+  basicConstraints,
+  certificatePem,
+  type DistinguishedName,
+  extension,
+  issueCertificate,
+  keyUsage,
+  subjectKeyIdentifier,
+} from '../x509/issue.ts'
 
 /** A certificate and its key as PEM text: `CERTIFICATE` and PKCS #8 `PRIVATE KEY`. */
 export interface PemPair {
@@ -24,6 +20,7 @@ export interface PemPair {
 const DAYS_MS = 24 * 3600 * 1000
 const MAX_HOSTS = 100
 const MAX_HOST_LENGTH = 253
+const SUBJECT: DistinguishedName = [['O', 'cvmd']]
 
 /**
  * A fresh self-signed pair as system-api makes it (spec system-api §10): ECDSA P-256 with SHA-256,
@@ -41,38 +38,22 @@ export function createSelfSigned(hosts: readonly string[], now: number): PemPair
   }
   const names = hosts.map(generalName)
   const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-  const spki = publicKey.export({ type: 'spki', format: 'der' })
-  const subject = sequence(set(sequence(oid('2.5.4.10'), utf8String('cvmd'))))
-  const signature = sequence(oid('1.2.840.10045.4.3.2')) // ecdsa-with-SHA256
-  const body = sequence(
-    explicit(0, integer(Uint8Array.of(2))), // version 3
-    integer(randomBytes(16)),
-    signature,
-    subject,
-    sequence(time(now), time(now + 365 * DAYS_MS)),
-    subject,
-    spki,
-    explicit(3, sequence(...extensions(spki, names))),
-  )
-  const der = sequence(body, signature, bitString(sign('sha256', body, privateKey)))
-  return { cert: pem(der), key: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString() }
-}
-
-function extensions(spki: Uint8Array, names: readonly Der[]): Der[] {
-  // The point is the last 65 bytes of a P-256 key; its SHA-1 is the identifier of RFC 5280 §4.2.1.2.
-  const keyId = createHash('sha1').update(spki.subarray(-65)).digest()
-  const list = [
-    extension('2.5.29.15', true, bitString(Uint8Array.of(0b1000_0100), 2)), // signature, certSign
+  const extensions = [
+    keyUsage('digitalSignature', 'keyCertSign'),
     extension('2.5.29.37', false, sequence(oid('1.3.6.1.5.5.7.3.1'))), // serverAuth
-    extension('2.5.29.19', true, sequence(TRUE)), // CA:TRUE
-    extension('2.5.29.14', false, octetString(keyId)),
+    basicConstraints(true),
+    subjectKeyIdentifier(publicKey),
   ]
-  if (names.length > 0) list.push(extension('2.5.29.17', false, sequence(...names)))
-  return list
-}
-
-function extension(id: string, critical: boolean, value: Der): Der {
-  return sequence(oid(id), ...(critical ? [TRUE] : []), octetString(value))
+  if (names.length > 0) extensions.push(extension('2.5.29.17', false, sequence(...names)))
+  const validTo = now + 365 * DAYS_MS
+  const certificate = issueCertificate(
+    { subject: SUBJECT, issuer: SUBJECT, publicKey, validFrom: now, validTo, extensions },
+    privateKey,
+  )
+  return {
+    cert: certificatePem(certificate),
+    key: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+  }
 }
 
 /** RFC 5280 §4.2.1.6: `[2]` a DNS name in ASCII, `[7]` an address of 4 or 16 bytes. */
@@ -106,11 +87,3 @@ export function addressBytes(host: string): Uint8Array | undefined {
 }
 
 const MAPPED = Buffer.from('00000000000000000000ffff', 'hex')
-
-function pem(der: Uint8Array): string {
-  const lines =
-    Buffer.from(der)
-      .toString('base64')
-      .match(/.{1,64}/g) ?? []
-  return `-----BEGIN CERTIFICATE-----\n${lines.join('\n')}\n-----END CERTIFICATE-----\n`
-}

@@ -1,8 +1,9 @@
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createConsola } from 'consola/basic'
 import * as v from 'valibot'
+import { NO_ATTESTER } from '../../src/attester/none.ts'
 import { createAudit } from '../../src/auth/audit.ts'
 import { KeyStore } from '../../src/auth/keys.ts'
 import { Throttle } from '../../src/auth/throttle.ts'
@@ -12,7 +13,7 @@ import { EventLog } from '../../src/events/log.ts'
 import { type Listener, openListener } from '../../src/http/listen.ts'
 import { mount } from '../../src/http/mount.ts'
 import { Metrics } from '../../src/metrics.ts'
-import type { AnyPlugin } from '../../src/plugin.ts'
+import type { AnyPlugin, Services } from '../../src/plugin.ts'
 import type { TlsPair } from '../../src/runtime.ts'
 import { setUp } from '../../src/setup.ts'
 import type { RawTarget } from './raw-http.ts'
@@ -30,7 +31,11 @@ export interface TestServer {
 export async function serveTest(
   plugins: readonly AnyPlugin[],
   listen: Partial<v.InferInput<typeof Listen>> = {},
-  options: { readonly unix?: boolean; readonly tls?: TlsPair } = {},
+  options: {
+    readonly unix?: boolean
+    readonly tls?: TlsPair
+    readonly services?: Partial<Services>
+  } = {},
 ): Promise<TestServer> {
   const folder = mkdtempSync(join(tmpdir(), 'cvmd-test-'))
   const where = options.unix ? { unix: join(folder, 't.sock') } : { address: '127.0.0.1:0' }
@@ -41,9 +46,19 @@ export async function serveTest(
   const metrics = new Metrics()
   const eventLog = new EventLog()
   const machine = { has: () => true, path: (path: string) => path }
-  const core = { eventLog, metrics, log, stateDir: folder, device: machine }
-  const loaded = plugins.map((plugin) => setUp(plugin, v.parse(plugin.config, {}), core, {}))
+  const core = {
+    eventLog,
+    attestation: NO_ATTESTER,
+    metrics,
+    log,
+    stateDir: folder,
+    device: machine,
+  }
+  const loaded = plugins.map((plugin) =>
+    setUp(plugin, v.parse(plugin.config, {}), core, options.services ?? {}),
+  )
   for (const one of loaded) {
+    mkdirSync(one.stateDir, { recursive: true, mode: 0o700 })
     await one.instance.start?.()
     one.unavailable = undefined
   }

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createConsola } from 'consola/basic'
 import * as v from 'valibot'
+import { NO_ATTESTER } from '../../src/attester/none.ts'
 import { OPEN } from '../../src/auth/guard.ts'
 import { DEFAULT_LIMITS, EventLog } from '../../src/events/log.ts'
 import { Exchange } from '../../src/http/exchange.ts'
@@ -37,6 +38,7 @@ export function hostPlugin(
   const log = createConsola({ level: -999 })
   const parts = {
     eventLog,
+    attestation: NO_ATTESTER,
     metrics,
     log,
     stateDir: stateRoot,

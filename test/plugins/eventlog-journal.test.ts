@@ -22,6 +22,7 @@ import * as v from 'valibot'
 import eventlog from '../../plugins/eventlog/index.ts'
 import { Journal, type JournalOptions } from '../../plugins/eventlog/journal.ts'
 import { replay } from '../../plugins/eventlog/journal-files.ts'
+import { NO_ATTESTER } from '../../src/attester/none.ts'
 import { EventLog } from '../../src/events/log.ts'
 import { Metrics } from '../../src/metrics.ts'
 import { runtime } from '../../src/runtime.ts'
@@ -212,6 +213,7 @@ async function startPlugin(stateDir: string) {
     v.parse(eventlog.config, { persist: true }),
     {
       eventLog: log,
+      attestation: NO_ATTESTER,
       metrics: new Metrics(),
       log: createConsola({ level: -999 }),
       stateDir,

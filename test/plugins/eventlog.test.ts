@@ -192,10 +192,29 @@ test('pages filter, limit and go on with a stable cursor', () =>
     assert.deepEqual((await page(host, '?after=10')).events, [])
     assert.equal((await page(host, '?level=info')).events.length, 5)
     assert.equal((await page(host, '?contains=m7&level=debug')).events.length, 1)
-    assert.deepEqual(Object.keys(await page(host)), ['events', 'next', 'first', 'dropped'])
+    assert.deepEqual(Object.keys(await page(host)), [
+      'events',
+      'next',
+      'first',
+      'dropped',
+      'previous',
+    ])
     for (const query of ['level=loud', 'after=-1', 'after=x', 'limit=10001', 'wait=61']) {
       assert.equal((await host.request(`/cvmd/events?${query}`)).status, 400, query)
     }
+  }))
+
+test('a page has the hash before its first event, while that is known', () =>
+  withHost({}, async (host) => {
+    for (const message of ['one', 'two', 'three']) host.eventLog.append('test', message)
+    const [one, two] = (await page(host)).events
+    assert.equal((await page(host)).previous, '0'.repeat(64))
+    assert.equal((await page(host, '?after=1')).previous, one?.hash)
+    assert.equal((await page(host, '?contains=three')).previous, two?.hash)
+    assert.equal((await page(host, '?after=3')).previous, undefined)
+    const { first } = host.eventLog
+    while (host.eventLog.first === first) host.eventLog.append('test', 'flood')
+    assert.equal((await page(host)).previous, undefined)
   }))
 
 test('pages tell what was dropped, and a cursor of another run (F2)', () =>

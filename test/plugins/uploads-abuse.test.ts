@@ -214,7 +214,8 @@ function flood(port: number, head: string, chunked: boolean) {
         if (!socket.write(chunk)) break
       }
     }
-    socket.on('drain', more)
+    // In between it listens: the reset of a server that has read enough takes unread answers along.
+    socket.on('drain', () => setImmediate(more))
     socket.on('data', (data) => {
       answer += data
       if (answer.includes('}')) end()

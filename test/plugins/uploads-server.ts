@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { createConsola } from 'consola/basic'
 import * as v from 'valibot'
 import uploads from '../../plugins/uploads/index.ts'
+import { NO_ATTESTER } from '../../src/attester/none.ts'
 import { OPEN } from '../../src/auth/guard.ts'
 import { DEFAULT_LIMITS, EventLog } from '../../src/events/log.ts'
 import { buildPipeline } from '../../src/http/pipeline.ts'
@@ -19,6 +20,7 @@ const loaded = setUp(
   v.parse(uploads.config, { files: JSON.parse(files) }),
   {
     eventLog,
+    attestation: NO_ATTESTER,
     metrics: new Metrics(),
     log: createConsola({ level: -999 }),
     stateDir: join(folder, 'state'),

@@ -1,0 +1,107 @@
+import type { z } from 'zod'
+import { fromHex } from '../../../src/attest/hex.ts'
+import { hex } from '../../../src/compat/prpc/bytes.ts'
+import { ApiError } from '../../../src/errors.ts'
+import { p256Key } from '../certificates/p256-key.ts'
+import { keyV0 } from '../derivation/app-keys.ts'
+import { publicKeyOf } from '../derivation/curves.ts'
+import { appRootKey, diskKey, envKey, issuedClaim } from '../derivation/kms-keys.ts'
+import type { BootInfo } from '../policy/boot-info.ts'
+import { signRecoverable } from '../signing/recoverable.ts'
+import type { AppKeyRequest, NamedKeyRequest } from './messages.ts'
+import { permitApp, permitKms } from './permission.ts'
+import { type Kms, ownCertificate } from './public-methods.ts'
+import { refusal } from './refusal.ts'
+
+/*
+ * What only verified peers get (spec dstack §9.1, §2.2), if the policy allows it. All throw as
+ * `permitApp` and `permitKms`, and whose keys they are follows from what was measured alone.
+ */
+
+const MAX_API_VERSION = 1
+
+/**
+ * The keys of the application that asks.
+ *
+ * @param peer Who asks, verified.
+ * @throws {ApiError} 400 `INVALID_REQUEST` for a version of the call that there is not.
+ */
+export async function getAppKey(
+  { material, policy }: Kms,
+  peer: BootInfo,
+  { api_version }: z.output<typeof AppKeyRequest>,
+  signal?: AbortSignal,
+): Promise<object> {
+  if (api_version > MAX_API_VERSION) {
+    throw new ApiError(400, 'INVALID_REQUEST', `Unsupported API version: ${api_version}`)
+  }
+  const { gatewayAppId } = await permitApp(policy, peer, signal)
+  const { root } = material
+  const { appId, instanceId } = idsOf(peer)
+  const key = appRootKey(root, appId)
+  const claim = issuedClaim(appId, publicKeyOf('secp256k1', key))
+  return {
+    ca_cert: ownCertificate(material),
+    disk_crypt_key: spent(diskKey(root, appId, instanceId)),
+    env_crypt_key: spent(envKey(root, appId)),
+    k256_key: spent(key),
+    k256_signature: hex(signRecoverable(root.k256, claim)),
+    tproxy_app_id: gatewayAppId,
+    gateway_app_id: gatewayAppId,
+    os_image_hash: peer.osImageHash,
+  }
+}
+
+/**
+ * The root keys, for another KMS of the cluster.
+ *
+ * @param peer Who asks, verified.
+ */
+export async function getKmsKey(
+  { material: { root, temporaryCa }, policy }: Kms,
+  peer: BootInfo,
+  signal?: AbortSignal,
+): Promise<object> {
+  await permitKms(policy, peer, signal)
+  return {
+    temp_ca_key: temporaryCa.key.pem,
+    keys: [{ ca_key: p256Key(root.ca).pem, k256_key: hex(root.k256) }],
+  }
+}
+
+/**
+ * One key of the application that asks, by name: the 32 bytes that its agent derives for it.
+ *
+ * @param peer Who asks, verified.
+ * @throws {ApiError} 404 `KEY_NOT_FOUND` when the policy lists names, and this is none of them.
+ */
+export async function getKey(
+  { material: { root }, policy }: Kms,
+  peer: BootInfo,
+  { name }: z.output<typeof NamedKeyRequest>,
+  signal?: AbortSignal,
+): Promise<Uint8Array> {
+  const { keys } = await permitApp(policy, peer, signal)
+  if (keys !== undefined && !keys.includes(name)) {
+    const why = `No key is kept for ${JSON.stringify(name.slice(0, 64))}`
+    throw refusal('KEY_NOT_FOUND', `${why}: the policy does not name it`)
+  }
+  const appKey = appRootKey(root, idsOf(peer).appId)
+  const key = keyV0(appKey, name)
+  appKey.fill(0)
+  return key
+}
+
+function idsOf({ appId, instanceId }: BootInfo) {
+  return {
+    appId: fromHex(appId, 'app id'),
+    instanceId: fromHex(instanceId, 'instance id'),
+  }
+}
+
+/** A secret as it is answered; its bytes are overwritten. */
+function spent(secret: Uint8Array): string {
+  const text = hex(secret)
+  secret.fill(0)
+  return text
+}

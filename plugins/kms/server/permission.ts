@@ -1,0 +1,53 @@
+import type { ApiError } from '../../../src/errors.ts'
+import type { BootInfo } from '../policy/boot-info.ts'
+import { type Approval, type Decision, type Policy, PolicyError } from '../policy/policy.ts'
+import { refusal } from './refusal.ts'
+
+/** What the policy says of an application, as long as it says yes. */
+export function permitApp(policy: Policy, info: BootInfo, signal?: AbortSignal): Promise<Approval> {
+  return permitted('App not allowed', () => policy.app(info, signal))
+}
+
+/** The same for a KMS that wants the root keys. */
+export function permitKms(policy: Policy, info: BootInfo, signal?: AbortSignal): Promise<Approval> {
+  return permitted('KMS not allowed', () => policy.kms(info, signal))
+}
+
+/**
+ * Whether this KMS itself may give anything away.
+ *
+ * @param self What it measured; undefined where that is not asked of it.
+ */
+export async function permitSelf(
+  policy: Policy,
+  self: BootInfo | undefined,
+  signal?: AbortSignal,
+): Promise<void> {
+  if (self === undefined) return
+  const outer = 'KMS self authorization failed'
+  const decision = await answered(outer, () => policy.kms(self, signal))
+  if (decision.allowed) return
+  // Whoever asks can do nothing about it.
+  throw refusal('INTERNAL_ERROR', `${outer}: KMS is not allowed: ${decision.reason}`)
+}
+
+/** @throws {ApiError} With the code of the denial; 500 `INTERNAL_ERROR` without an answer. */
+async function permitted(outer: string, ask: () => Promise<Decision>): Promise<Approval> {
+  const decision = await answered(outer, ask)
+  if (decision.allowed) return decision
+  throw refusal(decision.code, `${outer}: Boot denied: ${decision.reason}`)
+}
+
+/** The policy's own words about why it gave no answer are for the log. */
+async function answered(outer: string, ask: () => Promise<Decision>): Promise<Decision> {
+  try {
+    return await ask()
+  } catch (error) {
+    if (error instanceof PolicyError) throw unanswered(outer, error)
+    throw error
+  }
+}
+
+function unanswered(outer: string, cause: PolicyError): ApiError {
+  return refusal('INTERNAL_ERROR', `${outer}: the policy gave no answer`, cause)
+}

@@ -1,0 +1,95 @@
+import type { z } from 'zod'
+import { hex } from '../../../src/compat/prpc/bytes.ts'
+import { ApiError } from '../../../src/errors.ts'
+import { publicKeyOf } from '../derivation/curves.ts'
+import { envKeyClaim, envPublicKey, ID_BYTES } from '../derivation/kms-keys.ts'
+import type { BootInfo } from '../policy/boot-info.ts'
+import { type Policy, PolicyError, type PolicyFacts } from '../policy/policy.ts'
+import { signRecoverable } from '../signing/recoverable.ts'
+import type { EnvKeyRequest } from './messages.ts'
+import { permitSelf } from './permission.ts'
+import type { RootMaterial } from './root-material.ts'
+import type { EvidenceTrust } from './verified-evidence.ts'
+
+/** What a KMS answers with. */
+export interface Kms {
+  readonly material: RootMaterial
+  readonly policy: Policy
+  /** Whom it believes. */
+  readonly trust: EvidenceTrust
+  /** What it measured itself; undefined where it needs no permission of its own. */
+  readonly self: BootInfo | undefined
+  /** Unix time in milliseconds. */
+  readonly now: () => number
+}
+
+/*
+ * What anybody may ask (spec dstack §9.1). Answers have their members in the order of dstack's
+ * messages; bytes are hex in them.
+ */
+
+/** About the KMS. What the policy cannot tell just now is left at null: the keys do not hang on it. */
+export async function getMeta({ material, policy }: Kms, signal?: AbortSignal): Promise<object> {
+  const { root, info } = material
+  const facts = await policy.describe(signal).catch((error): PolicyFacts => {
+    if (error instanceof PolicyError) return { isDev: false }
+    throw error
+  })
+  return {
+    ca_cert: ownCertificate(material),
+    allow_any_upgrade: facts.isDev,
+    k256_pubkey: hex(publicKeyOf('secp256k1', root.k256)),
+    bootstrap_info: info
+      ? {
+          ca_pubkey: hex(info.caPublicKey),
+          k256_pubkey: hex(info.k256PublicKey),
+          attestation: hex(info.attestation),
+        }
+      : null,
+    is_dev: facts.isDev,
+    gateway_app_id: facts.gatewayAppId ?? null,
+    kms_contract_address: facts.kmsContractAddress ?? null,
+    chain_id: facts.chainId ?? null,
+    app_auth_implementation: facts.appImplementation ?? null,
+  }
+}
+
+/** With what clients mint the certificate they come back with. */
+export async function getTempCaCert(kms: Kms, signal?: AbortSignal): Promise<object> {
+  await permitSelf(kms.policy, kms.self, signal)
+  const { temporaryCa } = kms.material
+  return {
+    temp_ca_cert: temporaryCa.certificate,
+    temp_ca_key: temporaryCa.key.pem,
+    ca_cert: ownCertificate(kms.material),
+  }
+}
+
+/**
+ * To which key the environment of an application is encrypted.
+ *
+ * @throws {ApiError} 400 `INVALID_REQUEST` for another length of the id.
+ */
+export async function getAppEnvEncryptPubKey(
+  { material: { root }, policy, self, now }: Kms,
+  { app_id: appId }: z.output<typeof EnvKeyRequest>,
+  signal?: AbortSignal,
+): Promise<object> {
+  await permitSelf(policy, self, signal)
+  if (appId.length !== ID_BYTES) {
+    throw new ApiError(400, 'INVALID_REQUEST', 'app_id must be 20 bytes')
+  }
+  const publicKey = envPublicKey(root, appId)
+  const timestamp = Math.floor(now() / 1000)
+  return {
+    public_key: hex(publicKey),
+    signature: hex(signRecoverable(root.k256, envKeyClaim(appId, publicKey))),
+    timestamp,
+    signature_v1: hex(signRecoverable(root.k256, envKeyClaim(appId, publicKey, timestamp))),
+  }
+}
+
+/** The root certificate, PEM. */
+export function ownCertificate({ authority }: RootMaterial): string {
+  return authority.chain[0] ?? ''
+}

@@ -1,0 +1,68 @@
+import { randomBytes } from 'node:crypto'
+import { type Authority, selfSigned } from '../certificates/authority.ts'
+import { type P256Key, p256Key } from '../certificates/p256-key.ts'
+import { publicKeyOf, randomP256Scalar } from '../derivation/curves.ts'
+import type { RootKeys } from '../derivation/kms-keys.ts'
+
+/** What a KMS is, as long as it lives; its cluster shares everything but the domain. */
+export interface RootMaterial {
+  readonly root: RootKeys
+  /** Of the key `root.ca`. */
+  readonly authority: Authority
+  /** Whose key is public: what it signs is authenticated by the evidence inside alone. */
+  readonly temporaryCa: { readonly certificate: string; readonly key: P256Key }
+  /** DNS name or IP address at which clients know it. */
+  readonly domain: string
+  /** Absent where the keys came from another KMS. */
+  readonly info: BootstrapInfo | undefined
+}
+
+/** What Bootstrap answered, and GetMeta repeats (spec dstack §9.1). */
+export interface BootstrapInfo {
+  /** SubjectPublicKeyInfo of the certificate authority, DER. */
+  readonly caPublicKey: Uint8Array
+  /** Compressed, 33 bytes. */
+  readonly k256PublicKey: Uint8Array
+  /** Evidence over both keys; empty where none was made. */
+  readonly attestation: Uint8Array
+}
+
+/** Fresh root keys, of version 0. */
+export function randomRootKeys(): RootKeys {
+  for (;;) {
+    const k256 = new Uint8Array(randomBytes(32))
+    try {
+      publicKeyOf('secp256k1', k256)
+      return { version: 0, ca: randomP256Scalar(), k256 }
+    } catch {
+      // Less than one in 2^127 is no scalar of the curve.
+    }
+  }
+}
+
+/**
+ * Fresh certificates for keys, in the names of dstack (spec dstack §9.5), valid for ten years.
+ *
+ * @param temporary Scalar of the temporary authority; default a fresh one.
+ */
+export function createMaterial(
+  root: RootKeys,
+  domain: string,
+  info: BootstrapInfo | undefined,
+  temporary: Uint8Array = randomP256Scalar(),
+): RootMaterial {
+  const key = p256Key(temporary)
+  const [certificate = ''] = authorityNamed('Dstack Client Temp CA', key).chain
+  const authority = authorityNamed('Dstack KMS CA', p256Key(root.ca))
+  return { root, authority, temporaryCa: { certificate, key }, domain, info }
+}
+
+const authorityNamed = (name: string, key: P256Key): Authority =>
+  selfSigned(
+    key,
+    [
+      ['O', 'Dstack'],
+      ['CN', name],
+    ],
+    [],
+  )

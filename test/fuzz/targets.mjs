@@ -1,0 +1,180 @@
+// What is fuzzed: each parser with inputs to start from and what must hold for any input.
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+/** Files by name in folders of fixtures, and in those of the shared vectors where they are. */
+function files(name, ...folders) {
+  return () =>
+    folders.flatMap((folder) => {
+      try {
+        return readdirSync(folder)
+          .filter((file) => name.test(file))
+          .map((file) => readFileSync(join(folder, file)))
+          .filter((bytes) => bytes.length <= 65_536)
+      } catch {
+        return []
+      }
+    })
+}
+
+const VECTORS = '../shared/vectors'
+const TDX = ['test/fixtures/tdx', `${VECTORS}/tdx/real`, `${VECTORS}/tdx/synthetic/quotes`]
+const NITRO = [
+  'test/fixtures/nitro',
+  `${VECTORS}/nitro/real`,
+  `${VECTORS}/nitro/synthetic/docs`,
+  `${VECTORS}/dstack/nsm`,
+]
+
+const text = (input) => Buffer.from(input).toString('utf8')
+
+export const targets = [
+  {
+    name: 'quote',
+    entry: 'src/attest/tdx/quote.ts',
+    seeds: files(/\.(dat|bin)$/, ...TDX),
+    check: ({ parseQuote }, input) => void parseQuote(input),
+  },
+  {
+    name: 'quote-verify',
+    entry: 'src/attest/tdx/verify.ts',
+    seeds: files(/\.(dat|bin)$/, ...TDX),
+    // Without collateral nothing may be accepted, and what is wrong with a quote is a verdict.
+    check: ({ verifyQuote }, input) => expect(verifyQuote(input).accepted === false),
+  },
+  {
+    name: 'tdreport',
+    entry: 'src/attest/tdx/tdreport.ts',
+    seeds: files(/tdreport/, ...TDX),
+    check: ({ parseTdReport }, input) => void parseTdReport(input),
+  },
+  {
+    name: 'collateral',
+    entry: 'src/attest/tdx/collateral.ts',
+    seeds: files(/collateral.*\.json$/, ...TDX, `${VECTORS}/tdx/synthetic/collateral`),
+    maxBytes: 65_536,
+    check: ({ parseCollateral }, input) => void parseCollateral(text(input)),
+  },
+  {
+    name: 'cbor',
+    entry: 'src/attest/nitro/cbor.ts',
+    seeds: files(/\.cbor$/, ...NITRO),
+    check: ({ decodeCbor }, input) => void decodeCbor(input, 'input'),
+  },
+  {
+    name: 'nitro-document',
+    entry: 'src/attest/nitro/document.ts',
+    seeds: files(/\.(cbor|bin)$/, ...NITRO),
+    check: ({ parseDocument }, input) => void parseDocument(input),
+  },
+  {
+    name: 'nitro-verify',
+    entry: 'src/attest/nitro/verify.ts',
+    seeds: files(/\.(cbor|bin)$/, ...NITRO),
+    // All the seeds expired years ago.
+    check: ({ verifyDocument }, input) => expect(verifyDocument(input).accepted === false),
+  },
+  {
+    name: 'nsm-response',
+    entry: 'src/device/nsm-messages.ts',
+    seeds: () =>
+      JSON.parse(readFileSync('test/fixtures/nitro/nsm-transcript.json', 'utf8')).map(
+        ({ response }) => Buffer.from(response, 'hex'),
+      ),
+    check: ({ describeNsm, getRandom, describePcr, lockPcr, attestation }, input) => {
+      for (const call of [
+        describeNsm(),
+        getRandom(),
+        describePcr(1),
+        lockPcr(1),
+        attestation({}),
+      ]) {
+        try {
+          call.readResponse(input)
+        } catch (error) {
+          if (error.name !== 'NsmError') throw error
+        }
+      }
+    },
+  },
+  {
+    name: 'certificate',
+    entry: 'src/x509/certificate.ts',
+    seeds: files(/\.der$/, ...TDX, `${VECTORS}/tdx/synthetic`),
+    check: ({ parseCertificate }, input) => void parseCertificate(input),
+  },
+  {
+    name: 'crl',
+    entry: 'src/x509/crl.ts',
+    seeds: files(/crl\.der$/, ...TDX, `${VECTORS}/tdx/synthetic/collateral`),
+    check: ({ parseCrl }, input) => void parseCrl(input),
+  },
+  {
+    name: 'pem',
+    entry: 'src/x509/pem.ts',
+    seeds: files(/\.pem$/, `${VECTORS}/dstack/ratls`, `${VECTORS}/nitro/real`),
+    check: ({ parsePemChain }, input) => void parsePemChain(text(input)),
+  },
+  {
+    name: 'ccel',
+    entry: 'src/attest/ccel.ts',
+    seeds: files(
+      /ccel.*\.(dat|bin)$/,
+      'test/fixtures/eventlog',
+      ...TDX,
+      `${VECTORS}/dstack/eventlog`,
+    ),
+    maxBytes: 65_536,
+    check: ({ ccelEntries }, input) => void ccelEntries(input),
+  },
+  {
+    name: 'container',
+    entry: 'src/attest/container.ts',
+    seeds: files(/attestation.*\.bin$/, `${VECTORS}/dstack/simulator`, `${VECTORS}/dstack/nsm`),
+    check: ({ readContainer, writeContainer }, input) => {
+      const written = writeContainer(readContainer(input))
+      expect(Buffer.compare(written, writeContainer(readContainer(written))) === 0)
+    },
+  },
+  {
+    name: 'ra-tls',
+    entry: 'test/fuzz/ra-tls.ts',
+    seeds: () =>
+      files(/\.pem$/, `${VECTORS}/dstack/ratls`)()
+        .flatMap((pem) => text(pem).match(/(?<=CERTIFICATE-----)[^-]+/g) ?? [])
+        .map((body) => Buffer.from(body, 'base64')),
+    check: ({ readDer }, input) => void readDer(input),
+  },
+  {
+    name: 'ra-tls-app',
+    entry: 'test/fuzz/ra-tls.ts',
+    seeds: () => [Buffer.from('9592a10192a10292a10392a10492a105', 'hex')],
+    check: ({ readCertifiedApp }, input) => void readCertifiedApp(input),
+  },
+  {
+    name: 'event-log',
+    entry: 'src/attest/event-log.ts',
+    seeds: () => [
+      Buffer.from(
+        '[{"imr":3,"event_type":134217729,"digest":"","event":"a","event_payload":"00"}]',
+      ),
+    ],
+    check: ({ parseEventLog }, input) => void parseEventLog(text(input)),
+  },
+  {
+    name: 'exported-log',
+    entry: 'src/attest/exported-log.ts',
+    seeds: () => [
+      Buffer.from(
+        '{"seq":1,"time":"2026-01-02T03:04:05.678Z","source":"a","level":"info","message":"m","hash":"' +
+          `${'0'.repeat(64)}"}\n`,
+      ),
+    ],
+    check: ({ parseExportedLog }, input) => void parseExportedLog(text(input)),
+  },
+]
+
+/** A rule of a target that any input has to keep. */
+function expect(kept) {
+  if (!kept) throw new Error('a rule of this target does not hold')
+}

@@ -1,0 +1,282 @@
+/** Whom a KMS believes: certificates with evidence, and everything that is wrong with others. */
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, test } from 'node:test'
+import fc from 'fast-check'
+import { verifyPeer } from '../../plugins/kms/server/peer.ts'
+import { createMaterial, randomRootKeys } from '../../plugins/kms/server/root-material.ts'
+import type { EvidenceTrust, VerifiedEvidence } from '../../plugins/kms/server/verified-evidence.ts'
+import { raTlsExtensions, raTlsReportData } from '../../src/attest/ra-tls.ts'
+import { runtimeEntry } from '../../src/attest/runtime-event.ts'
+import { parsePemChain } from '../../src/x509/pem.ts'
+import { lacks } from '../helpers/counterpart.ts'
+import { vectors } from '../helpers/vectors.ts'
+import {
+  APP_EVENTS,
+  attestedBy,
+  attestedForAnother,
+  type Client,
+  cloud,
+  containerOf,
+  type Machine,
+  mint,
+  mintBy,
+  temporaryCaOf,
+} from './kms-server-fixtures.ts'
+
+const NOW = Date.now()
+const { trust, ...machines } = cloud(NOW)
+const material = createMaterial(randomRootKeys(), 'kms.example', undefined)
+const temporaryCa = temporaryCaOf(material)
+
+function verify(client: Client | undefined, at = NOW, by: EvidenceTrust = trust): VerifiedEvidence {
+  return verifyPeer(client?.der, temporaryCa, by, at)
+}
+
+/** Status, code, text and the code of what was found. */
+function refused(work: () => unknown): readonly unknown[] {
+  try {
+    work()
+  } catch (error) {
+    const { name, status, code, message, cause } = error as Error & Record<string, unknown>
+    assert.equal(name, 'ApiError', String(error))
+    return [status, code, message, (cause as { code?: string } | undefined)?.code]
+  }
+  return assert.fail('it was accepted')
+}
+
+/** The code of what was found, of somebody who is not authorised. */
+function unauthorized(machine: Machine, at = NOW): unknown {
+  const [status, code, message, found] = refused(() =>
+    verify(mint(material, attestedBy(machine)), at),
+  )
+  assert.deepEqual([status, code], [401, 'UNAUTHORIZED'])
+  assert.match(String(message), /^Quote verification failed: /)
+  return found
+}
+
+describe('a peer', () => {
+  test('on TDX is who its event log says, in either form of evidence', () => {
+    const machine = machines.tdx()
+    for (const form of ['attestation', 'quote'] as const) {
+      const { boot, bootTime } = verify(mint(material, attestedBy(machine, form)))
+      assert.equal(boot.appId, APP_EVENTS['app-id'])
+      assert.equal(boot.composeHash, APP_EVENTS['compose-hash'])
+      assert.equal(boot.instanceId, APP_EVENTS['instance-id'])
+      assert.equal(boot.osImageHash, APP_EVENTS['os-image-hash'])
+      assert.equal(boot.keyProviderInfo, APP_EVENTS['key-provider'])
+      assert.deepEqual([boot.teeVariant, boot.tcbStatus], ['dstack-tdx', 'UpToDate'])
+      const { keyProviderInfo, mrAggregated, mrSystem, ...same } = bootTime
+      assert.equal(keyProviderInfo, '')
+      assert.notEqual(mrAggregated, boot.mrAggregated)
+      assert.notEqual(mrSystem, boot.mrSystem)
+      assert.deepEqual({ ...boot, ...same }, boot)
+    }
+  })
+
+  test('on Nitro is its image', () => {
+    const { boot, bootTime } = verify(mint(material, attestedBy(machines.nitro())))
+    assert.equal(boot.teeVariant, 'dstack-nitro-enclave')
+    assert.equal(boot.composeHash, boot.osImageHash)
+    assert.deepEqual(boot, bootTime)
+  })
+
+  test('is not what its certificate says beside the evidence', () => {
+    const machine = machines.tdx()
+    const liar = mint(material, (spki) => [
+      ...attestedBy(machine)(spki),
+      ...raTlsExtensions({ appId: new Uint8Array(20).fill(0xee), usage: 'kms:rpc' }),
+    ])
+    assert.equal(verify(liar).boot.appId, APP_EVENTS['app-id'])
+  })
+
+  test('is not what an application measured after the boot', () => {
+    const late = { ...APP_EVENTS, 'late-app-id': '', 'app-id:x': '' }
+    const { boot } = verify(mint(material, attestedBy(machines.tdx(late))))
+    assert.equal(boot.appId, APP_EVENTS['app-id'])
+  })
+})
+
+describe('nobody is let in', () => {
+  test('without a certificate, or without evidence in it', () => {
+    const none = [401, 'UNAUTHORIZED', 'No attestation provided', undefined]
+    assert.deepEqual(
+      refused(() => verify(undefined)),
+      none,
+    )
+    assert.deepEqual(
+      refused(() => verify(mint(material, () => []))),
+      none,
+    )
+    const named = mint(material, () => raTlsExtensions({ appId: new Uint8Array(20) }))
+    assert.deepEqual(
+      refused(() => verify(named)),
+      none,
+    )
+  })
+
+  test('with evidence about another key', () => {
+    for (const machine of [machines.tdx(), machines.nitro()]) {
+      assert.deepEqual(
+        refused(() => verify(mint(material, attestedForAnother(machine)))),
+        [
+          401,
+          'UNAUTHORIZED',
+          'Quote verification failed: report data mismatch',
+          'REPORT_DATA_MISMATCH',
+        ],
+      )
+    }
+  })
+
+  test('whose certificate another authority issued, or is not valid now', () => {
+    const other = createMaterial(randomRootKeys(), 'other.example', undefined)
+    const evidence = attestedBy(machines.tdx())
+    for (const [client, found] of [
+      [mint(other, evidence), 'CERTIFICATE_NOT_ISSUED'],
+      [mintBy(material.authority, evidence), 'CERTIFICATE_NOT_ISSUED'],
+      [mint(material, evidence, { notAfter: 1_000_000_000 }), 'CERTIFICATE_EXPIRED'],
+      [
+        mint(material, evidence, { notBefore: 4_000_000_000, notAfter: 4_100_000_000 }),
+        'CERTIFICATE_NOT_YET_VALID',
+      ],
+    ] as const) {
+      assert.equal(refused(() => verify(client))[3], found)
+    }
+  })
+
+  test('whose evidence another maker signed', () => {
+    const strangers = cloud(NOW)
+    assert.equal(unauthorized(strangers.tdx()), 'ROOT_UNKNOWN')
+    assert.equal(unauthorized(strangers.nitro()), 'NITRO_ROOT_UNKNOWN')
+  })
+
+  test('who could be debugged, whichever bit of the byte allows it', () => {
+    for (const bit of [0, 1, 2, 3, 4, 5, 6, 7]) {
+      const debugged = machines.tdx(APP_EVENTS, (report) => {
+        report[512] = 1 << bit
+      })
+      const found = bit === 0 ? 'TD_DEBUG' : 'TD_ATTRIBUTES_RESERVED'
+      assert.equal(unauthorized(debugged), found)
+    }
+    assert.equal(unauthorized(machines.nitro(0)), 'NITRO_DEBUG')
+  })
+
+  test('whose TD the host can stop at will, unless the operator allows it', () => {
+    const machine = machines.tdx(APP_EVENTS, (report) => {
+      report[515] = 0
+    })
+    assert.equal(unauthorized(machine), 'TD_SEPT_VE')
+    const client = mint(material, attestedBy(machine))
+    assert.ok(verify(client, NOW, { ...trust, requireSeptVeDisable: false }))
+  })
+
+  test('under a foreign module or a service TD', () => {
+    const foreign = machines.tdx(APP_EVENTS, (report) => {
+      report[328] = 1
+    })
+    assert.equal(unauthorized(foreign), 'TDX_MODULE_MISMATCH')
+    const served = machines.tdx(
+      APP_EVENTS,
+      (report) => {
+        report[912] = 1
+      },
+      5,
+    )
+    assert.equal(unauthorized(served), 'TD_SERVICE_TD')
+    assert.ok(verify(mint(material, attestedBy(machines.tdx(APP_EVENTS, undefined, 5)))))
+  })
+
+  test('with another event log than was measured', () => {
+    const machine = machines.tdx()
+    const shown = (eventLog: Machine['eventLog']) => ({
+      eventLog,
+      evidence: (reportData: Uint8Array) => ({ ...machine.evidence(reportData), eventLog }),
+    })
+    const forged = machine.eventLog.map((entry) =>
+      entry.event === 'app-id' ? { ...entry, event_payload: 'ee'.repeat(20) } : entry,
+    )
+    const more = runtimeEntry({ name: 'app-id', payload: new Uint8Array(20), version: 1 })
+    for (const log of [forged, machine.eventLog.slice(0, -1), [...machine.eventLog, more], []]) {
+      assert.equal(unauthorized(shown(log)), 'EVENT_LOG_MISMATCH')
+    }
+  })
+
+  test('who measured no application, or two', () => {
+    const { 'app-id': _, ...anonymous } = APP_EVENTS
+    assert.equal(unauthorized(machines.tdx(anonymous)), 'APP_ID_MISSING')
+    assert.equal(unauthorized(machines.tdx({ ...APP_EVENTS, 'app-id': 'ab' })), 'EVENT_LOG_INVALID')
+    const hidden = { 'app-id:x': '', ...APP_EVENTS }
+    assert.equal(unauthorized(machines.tdx(hidden)), 'EVENT_AMBIGUOUS')
+  })
+
+  test('with a document that is too old', () => {
+    const hour = 3_600_000
+    assert.equal(unauthorized(machines.nitro(1, NOW - hour - 1000)), 'NITRO_TOO_OLD')
+    assert.ok(verify(mint(material, attestedBy(machines.nitro(1, NOW - hour + 1000)))))
+  })
+
+  test('by collateral that is missing or out of date, which is not his fault', () => {
+    const client = mint(material, attestedBy(machines.tdx()))
+    const text = 'Cannot judge the quote: there is no valid collateral for its platform'
+    const without = refused(() => verify(client, NOW, { ...trust, collateral: () => undefined }))
+    assert.deepEqual(without, [500, 'INTERNAL_ERROR', text, 'COLLATERAL_MISSING'])
+    const stale = refused(() => verify(client, NOW + 31 * 24 * 3_600_000))
+    assert.deepEqual(stale, [500, 'INTERNAL_ERROR', text, 'CRL_EXPIRED'])
+  })
+
+  test('with bytes that are no certificate, and nothing else is thrown', () => {
+    const { der } = mint(material, attestedBy(machines.tdx()))
+    const ends = (bytes: Uint8Array) => {
+      const [status, code] = refused(() => verifyPeer(bytes, temporaryCa, trust, NOW))
+      assert.deepEqual([status, code], [401, 'UNAUTHORIZED'])
+    }
+    fc.assert(fc.property(fc.uint8Array({ maxLength: 300 }), ends), { numRuns: 100 })
+    fc.assert(
+      fc.property(fc.nat({ max: der.length - 1 }), fc.integer({ min: 1, max: 255 }), (at, mask) => {
+        const changed = Uint8Array.from(der)
+        changed[at] = (changed[at] ?? 0) ^ mask
+        ends(changed)
+        ends(der.subarray(0, at))
+      }),
+      { numRuns: 60 },
+    )
+    ends(new Uint8Array(20_000))
+  })
+
+  test('with evidence that is damaged inside a certificate that is not', () => {
+    const machine = machines.tdx()
+    // Header, body, signature, attestation key and the enclave's report with its own signature;
+    // behind them are names and padding, too, which nobody signs.
+    const most = 48 + 584 + 4 + 64 + 64 + 6 + 384 + 64 - 1
+    fc.assert(
+      fc.property(fc.nat({ max: most }), fc.integer({ min: 1, max: 255 }), (at, mask) => {
+        const client = mint(material, (spki) => {
+          const platform = machine.evidence(raTlsReportData(spki))
+          if (platform.kind === 'tdx') platform.quote[at] = (platform.quote[at] ?? 0) ^ mask
+          return raTlsExtensions({ attestation: containerOf(platform, spki) })
+        })
+        const [, code] = refused(() => verify(client))
+        assert.ok(code === 'UNAUTHORIZED' || code === 'INTERNAL_ERROR')
+      }),
+      { numRuns: 60 },
+    )
+  })
+})
+
+test('shared vectors: certificates of which none is to be believed', (t) => {
+  const folder = vectors('dstack')
+  if (lacks(t, 'vectors', folder !== undefined)) return
+  const expected = JSON.parse(readFileSync(join(folder ?? '', 'ratls/expected.json'), 'utf8'))
+  let seen = 0
+  for (const [file, { bound }] of Object.entries<{ bound?: boolean }>(expected)) {
+    const pem = readFileSync(join(folder ?? '', 'ratls', file), 'utf8')
+    const [leaf, issuer = leaf] = parsePemChain(pem)
+    const [status, code, message] = refused(() => verifyPeer(leaf.der, issuer, trust, NOW))
+    assert.deepEqual([status, code], [401, 'UNAUTHORIZED'], `${file}: ${message}`)
+    if (bound === false) assert.match(String(message), /^Quote verification failed: /)
+    seen += 1
+  }
+  assert.equal(seen, 7)
+})
