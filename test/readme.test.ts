@@ -24,8 +24,8 @@ import {
 /*
  * What README files show is done here, on a real daemon:
  *
- * - A `toml` block whose first line is `# NAME.toml` is a configuration. What follows, up to the
- *   next one, is done with a daemon of its own that runs with it.
+ * - A `toml` block whose first line is `# NAME.toml` is a configuration, with flags where it says
+ *   `, with --FLAG`. What follows, up to the next one, is done with a daemon of its own.
  * - A `js` block whose first line is `// NAME` is a file.
  * - A `sh` block with a curl in it is run, command by command, in the folder of that file.
  * - `/tmp/cvmd` stands for a fresh folder, `127.0.0.1:PORT` for a listener on a port of its own.
@@ -40,24 +40,35 @@ const metrics = new Set<string>()
 
 interface Session {
   readonly config: string
+  readonly args?: readonly string[]
   readonly blocks: readonly Block[]
 }
 
 function sessionsOf(blocks: readonly Block[]): Session[] {
-  const sessions: { config: string; blocks: Block[] }[] = []
+  const sessions: { config: string; args: string[]; blocks: Block[] }[] = []
   for (const block of blocks) {
-    if (block.info === 'toml' && /^# [\w-]+\.toml\n/.test(block.text)) {
-      sessions.push({ config: block.text, blocks: [] })
+    const [, flags] = /^# [\w-]+\.toml(?:, with (--.+))?\n/.exec(block.text) ?? []
+    if (block.info === 'toml' && /^# [\w-]+\.toml/.test(block.text)) {
+      sessions.push({ config: block.text, args: flags?.split(' ') ?? [], blocks: [] })
     } else sessions.at(-1)?.blocks.push(block)
   }
   return sessions
 }
 
-/** Names in the text, and what they stand for in the test. */
+/** Names in the text, a pattern without groups or as written, and what they stand for. */
 type Names = readonly (readonly [string | RegExp, string])[]
 
+/** In one pass: a port of this machine may begin with the digits of one in the text. */
 function named(text: string, names: Names): string {
-  return names.reduce((result, [from, to]) => result.replaceAll(from, to), text)
+  const groups = names.map(([from]) => `(${from instanceof RegExp ? from.source : escaped(from)})`)
+  return text.replace(new RegExp(groups.join('|'), 'g'), (_match, ...found: unknown[]) => {
+    const [, to] = names[found.findIndex((group) => group !== undefined)] as Names[number]
+    return to
+  })
+}
+
+function escaped(text: string): string {
+  return text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&')
 }
 
 interface Setting {
@@ -75,7 +86,7 @@ async function play(session: Session, setting: Setting = {}): Promise<number> {
     // Listeners are told apart by their addresses as written.
     ...ports.map((port, i) => [port, i === 0 ? '127.0.0.1:0' : 'localhost:0'] as const),
   ])
-  const daemon = await startDaemon({ folder, config })
+  const daemon = await startDaemon({ folder, config, args: session.args ?? [] })
   try {
     const base = `http://127.0.0.1:${daemon.ports[0]}`
     const names: Names = [
