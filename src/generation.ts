@@ -64,7 +64,7 @@ export function buildGeneration(
   const { plugins, kept } = setUpAll(resolved, parts.core, failed, digests, (name) => {
     if (previous?.fingerprints.get(name) !== fingerprints.get(name)) return undefined
     const old = previous?.plugins.find(({ plugin }) => plugin.name === name)
-    const proves = old?.plugin.uses?.includes('attestation')
+    const proves = old?.uses.includes('attestation')
     return proves && previous?.attestation !== parts.core.attestation ? undefined : old
   })
   const passwords = parts.mount.passwords
@@ -90,16 +90,15 @@ function setUpAll(
     if (!externals.has(name)) throw error
     failed.set(name, messageOf(error))
   }
-  const missing = ({ plugin }: PluginDecision) =>
-    (plugin.uses ?? []).filter((name: string) => !providers.has(name))
+  const missing = ({ uses }: PluginDecision) => uses.filter((name) => !providers.has(name))
   while (waiting.length > 0) {
     const ready = waiting.filter((decision) => missing(decision).length === 0)
     if (ready.length === 0) break
     waiting = waiting.filter((decision) => !ready.includes(decision))
-    for (const { plugin, config } of ready) {
+    for (const { plugin, config, uses } of ready) {
       try {
         // A kept instance holds the services it was given, so all their providers must be kept.
-        const sameServices = (plugin.uses ?? []).every((name: string) => {
+        const sameServices = uses.every((name) => {
           const provider = providers.get(name)
           return provider === 'cvmd' || [...kept].some((p) => p.plugin.name === provider)
         })

@@ -31,7 +31,7 @@ export function permissionsOf({ resolved, machine, externals }: Prepared): Permi
   const env = new Set<string>()
   addCore(resolved, list)
   const proves = resolved.plugins.some(
-    ({ plugin, state }) => state === 'enabled' && plugin.uses?.includes('attestation'),
+    ({ uses, state }) => state === 'enabled' && uses.includes('attestation'),
   )
   if (proves) addDevices(machine, resolved, list)
   for (const { file } of externals) list.read.add(file.path)

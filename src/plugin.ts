@@ -126,6 +126,12 @@ export interface PluginInstance<App extends AnyApp = AnyApp> {
   notReady?(): string | undefined
 }
 
+/** Data, or what gives it for a checked configuration. */
+export type ByConfig<Schema extends v.GenericSchema, T> =
+  | T
+  // A method's parameters vary both ways, so that any plugin is an AnyPlugin.
+  | { of(config: v.InferOutput<Schema>): T }['of']
+
 /** What an author writes; {@link definePlugin} adds the contract version. */
 export interface PluginDefinition<
   Name extends string,
@@ -139,10 +145,13 @@ export interface PluginDefinition<
   readonly summary: string
   /** A valibot `strictObject`: the table `[plugins.<name>]`, every key with a default. */
   readonly config: Schema
-  /** Absent means any machine. */
-  readonly requires?: Requirement
-  /** Services needed; also gives the start order. */
-  readonly uses?: readonly Uses[]
+  /** Absent means any machine. A function where it depends on the configuration. */
+  readonly requires?: ByConfig<Schema, Requirement | undefined>
+  /**
+   * Services needed; also gives the start order. With a function, `setup` gets only those that it
+   * names for the configuration at hand.
+   */
+  readonly uses?: ByConfig<Schema, readonly Uses[]>
   /** Services it gives while enabled, so that who uses them is left out where it is not. */
   readonly provides?: readonly (keyof Services)[]
   /**

@@ -5,6 +5,7 @@ import {
   externalsOf,
   type Resolved,
   readConfig,
+  requirementsOf,
   resolveConfig,
 } from './config/resolve.ts'
 import { CoreConfig } from './config/schema.ts'
@@ -53,11 +54,10 @@ export async function prepare(options: PrepareOptions): Promise<Prepared> {
   const { source, externals } = setAside(amended, found, options.builtins)
   const loaded = externals.flatMap((result) => ('plugin' in result ? [result.plugin] : []))
   const plugins = [...options.builtins, ...loaded]
-  const machine = await probe(
-    options.root,
-    plugins.map(({ requires }) => requires),
-    { transport: await simulatedTransport(options), previous: options.previous },
-  )
+  const machine = await probe(options.root, requirementsOf(source, plugins), {
+    transport: await simulatedTransport(options),
+    previous: options.previous,
+  })
   return { resolved: resolveConfig(source, plugins, machine), machine, externals }
 }
 

@@ -6,19 +6,21 @@ import { routesOf } from './registry.ts'
 
 /** Every plugin of a generation with its state, for `GET /cvmd/plugins`. */
 export function pluginReports(generation: Generation): PluginReport[] {
-  const decided = generation.resolved.plugins.map(({ plugin, state, reason }): PluginReport => {
-    const loaded = generation.plugins.find((p) => p.plugin.name === plugin.name)
-    const failure = generation.failed.get(plugin.name)
-    return {
-      name: plugin.name,
-      summary: plugin.summary,
-      state: failure === undefined ? state : 'failed',
-      reason: failure ?? reason,
-      requires: plugin.requires ?? null,
-      exposure: plugin.exposure ?? 'local',
-      routes: loaded ? routesOf(loaded).map(({ method, path }) => ({ method, path })) : [],
-    }
-  })
+  const decided = generation.resolved.plugins.map(
+    ({ plugin, state, reason, requires }): PluginReport => {
+      const loaded = generation.plugins.find((p) => p.plugin.name === plugin.name)
+      const failure = generation.failed.get(plugin.name)
+      return {
+        name: plugin.name,
+        summary: plugin.summary,
+        state: failure === undefined ? state : 'failed',
+        reason: failure ?? reason,
+        requires: requires ?? null,
+        exposure: plugin.exposure ?? 'local',
+        routes: loaded ? routesOf(loaded).map(({ method, path }) => ({ method, path })) : [],
+      }
+    },
+  )
   // A file that could not be loaded has no plugin to report on.
   const unnamed = [...generation.failed]
     .filter(([name]) => !decided.some((report) => report.name === name))

@@ -4,6 +4,7 @@ import type { Attester } from './attester/attester.ts'
 import { messageOf } from './errors.ts'
 import type { EventLog } from './events/log.ts'
 import type { Metrics, OwnedMetrics } from './metrics.ts'
+import { needsOf } from './needs.ts'
 import type { AnyPlugin, Device, PluginInstance, Services } from './plugin.ts'
 import { adopt, type LoadedPlugin } from './registry.ts'
 
@@ -20,6 +21,8 @@ export interface CoreParts {
 
 /** A plugin after `setup`, with the switch that ends it. */
 export interface SetUpPlugin extends LoadedPlugin {
+  /** Services it was given. */
+  readonly uses: readonly (keyof Services)[]
   readonly stateDir: string
   readonly metrics: OwnedMetrics
   /** Aborts the `signal` the plugin was given. */
@@ -41,11 +44,12 @@ export function setUp(
   const log = parts.log.withTag(plugin.name)
   const stateDir = join(parts.stateDir, plugin.name)
   const metrics = parts.metrics.of(plugin.name)
+  const { uses } = needsOf(plugin, config)
   let instance: PluginInstance
   try {
     instance = plugin.setup({
       config,
-      services: pick({ ...coreServices(parts), ...services }, plugin.uses ?? []),
+      services: pick({ ...coreServices(parts), ...services }, uses),
       device: parts.device,
       stateDir,
       events: parts.eventLog.sink(plugin.name),
@@ -60,7 +64,7 @@ export function setUp(
     })
   }
   const unavailable = 'it has not started'
-  const loaded = { plugin, instance, log, stateDir, metrics, abort, unavailable }
+  const loaded = { plugin, uses, instance, log, stateDir, metrics, abort, unavailable }
   adopt(loaded)
   return loaded
 }

@@ -9,7 +9,7 @@ import * as v from 'valibot'
 import { parseAddress } from '../src/config/address.ts'
 import { applyEnv } from '../src/config/env.ts'
 import { configSchema } from '../src/config/json-schema.ts'
-import { readConfig, resolveConfig } from '../src/config/resolve.ts'
+import { readConfig, requirementsOf, resolveConfig } from '../src/config/resolve.ts'
 import { Secret, secret } from '../src/config/secret.ts'
 import { translateSystemApi } from '../src/config/system-api.ts'
 import { ConfigError, locate, parseToml } from '../src/config/toml.ts'
@@ -155,6 +155,30 @@ test('a plugin is left out with those that give what it uses', () => {
 
 test('the table of an unavailable plugin is checked all the same', () => {
   assert.equal(issuesOf('[plugins.tdx]\nkeyy = 1\n')[0]?.path, 'plugins.tdx.keyy')
+})
+
+test('what a plugin needs may follow from its configuration', () => {
+  const shifty = definePlugin({
+    name: 'shifty',
+    summary: 'Needs what it is told to',
+    config: v.strictObject({ prove: v.optional(v.boolean(), false) }),
+    requires: ({ prove }) => (prove ? 'tdx' : undefined),
+    uses: ({ prove }) => (prove ? ['attestation', 'appIdentity'] : []),
+    setup: routes,
+  })
+  const source = (text: string) => ({
+    ...readConfig(undefined, {}),
+    table: parseToml(text, 'cvmd.toml'),
+  })
+  const [plain] = resolveConfig(source(''), [shifty], machine).plugins
+  assert.deepEqual([plain?.state, plain?.requires, plain?.uses], ['enabled', undefined, []])
+  const proving = source('[plugins.shifty]\nprove = true\n')
+  const [lacking] = resolveConfig(proving, [shifty], machine).plugins
+  assert.deepEqual([lacking?.state, lacking?.reason], ['unavailable', 'no /dev/tdx_guest'])
+  assert.deepEqual(lacking?.uses, ['attestation', 'appIdentity'])
+  assert.deepEqual(requirementsOf(proving, [shifty, local]), ['tdx', { any: ['tdx', 'tsm'] }])
+  const wrong = source('[plugins.shifty]\nprove = 1\n')
+  assert.deepEqual(requirementsOf(wrong, [shifty]), [undefined])
 })
 
 test('the environment overrides the file', () => {

@@ -62,6 +62,11 @@ const BAD: readonly (readonly [name: string, body: string, reason: RegExp])[] = 
     /nothing provides nope/,
   ],
   [
+    'bad-needs',
+    'requires: () => ({ or: [] }), setup: () => ({ routes: new Hono() })',
+    /requires is no requirement/,
+  ],
+  [
     'bad-config',
     'setup: () => ({ routes: new Hono() })',
     /plugins\.bad-config\.color: unknown key/,

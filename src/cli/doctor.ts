@@ -1,4 +1,5 @@
 import { defineCommand } from 'citty'
+import { readConfig, requirementsOf } from '../config/resolve.ts'
 import type { Machine } from '../device/machine.ts'
 import type { Finding } from '../device/probe/finding.ts'
 import { probe } from '../device/probe.ts'
@@ -15,7 +16,7 @@ export const doctor = defineCommand({
     const options = prepareOptions(args)
     const machine = await probe(
       options.root,
-      options.builtins.map(({ requires }) => requires),
+      requirementsOf(readConfig(undefined, {}), options.builtins),
       { transport: await simulatedTransport(options) },
     )
     if (args.json) outJson(report(machine))

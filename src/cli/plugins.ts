@@ -9,12 +9,12 @@ export const plugins = defineCommand({
   async run({ args }) {
     const { resolved, externals } = await prepare(prepareOptions(args))
     const rows = [
-      ...resolved.plugins.map(({ plugin, state, reason }) => ({
+      ...resolved.plugins.map(({ plugin, state, reason, requires }) => ({
         name: plugin.name,
         state: state as string,
         summary: plugin.summary,
         reason,
-        requires: plugin.requires ?? null,
+        requires: requires ?? null,
         exposure: plugin.exposure ?? 'local',
       })),
       ...externals.flatMap((result) =>

@@ -3,7 +3,8 @@ import { join } from 'node:path'
 import * as v from 'valibot'
 import type { Machine } from '../device/probe.ts'
 import { messageOf } from '../errors.ts'
-import { type AnyPlugin, homeOf } from '../plugin.ts'
+import { type Needs, needsOf } from '../needs.ts'
+import { type AnyPlugin, homeOf, type Requirement } from '../plugin.ts'
 import { parseAddress } from './address.ts'
 import { applyEnv } from './env.ts'
 import { defaultPaths, type Paths, ROOT_RUN_DIR } from './paths.ts'
@@ -27,7 +28,7 @@ export interface ConfigSource {
 }
 
 /** What became of one plugin. */
-export interface PluginDecision {
+export interface PluginDecision extends Needs {
   readonly plugin: AnyPlugin
   readonly state: 'enabled' | 'disabled' | 'unavailable'
   /** Why it is not enabled; empty when it is. */
@@ -114,6 +115,20 @@ export function operatorSocket(source: ConfigSource): string | undefined {
   return listen.find(({ unix, core, routes }) => unix !== undefined && core && !routes)?.unix
 }
 
+/** What the plugins require with this configuration, as far as it is good. */
+export function requirementsOf(
+  { table }: ConfigSource,
+  plugins: readonly AnyPlugin[],
+): (Requirement | undefined)[] {
+  const tables = isRecord(table.plugins) ? table.plugins : {}
+  return plugins.map((plugin) => {
+    const given = tables[plugin.name]
+    const { enabled: _, ...own } = isRecord(given) ? given : {}
+    const config = v.safeParse(plugin.config, own)
+    return needsFor(plugin, config.success ? config.output : undefined, () => undefined).requires
+  })
+}
+
 /**
  * Checks everything and decides what runs: the same code serves the boot, `cvmd check` and reload.
  *
@@ -169,18 +184,29 @@ function decide(
       report(['plugins', plugin.name, ...pathOf(issue)], describe(issue), plugin.name)
     }
   }
-  const base = { plugin, config: config.success ? config.output : undefined }
+  const checked = config.success ? config.output : undefined
+  const needs = needsFor(plugin, checked, report)
+  const base = { plugin, config: checked, ...needs }
   if (enabled.output === false) {
     return { ...base, state: 'disabled', reason: 'enabled = false in the configuration' }
   }
-  if (plugin.requires !== undefined && !machine.has(plugin.requires)) {
-    const reason = machine.explain(plugin.requires)
+  if (needs.requires !== undefined && !machine.has(needs.requires)) {
+    const reason = machine.explain(needs.requires)
     if (enabled.output === true) {
       report(['plugins', plugin.name, 'enabled'], `cannot be enabled: ${reason}`, plugin.name)
     }
     return { ...base, state: 'unavailable', reason }
   }
   return { ...base, state: 'enabled', reason: '' }
+}
+
+function needsFor(plugin: AnyPlugin, config: unknown, report: Report): Needs {
+  try {
+    return needsOf(plugin, config)
+  } catch (error) {
+    report(['plugins', plugin.name], messageOf(error), plugin.name)
+    return { requires: undefined, uses: [] }
+  }
 }
 
 /** Leaves out plugins that use a service whose providers are not enabled, until all that is left fits. */
@@ -191,9 +217,9 @@ function withoutProviders(
 ): readonly PluginDecision[] {
   const providers = (service: string) =>
     decisions.filter(({ plugin }) => plugin.provides?.includes(service as never))
-  const missing = ({ plugin, state }: PluginDecision) => {
+  const missing = ({ uses, state }: PluginDecision) => {
     if (state !== 'enabled') return undefined
-    for (const service of plugin.uses ?? []) {
+    for (const service of uses) {
       const given = providers(service)
       const off = given.every((provider) => provider.state !== 'enabled')
       if (given[0] && off) return `plugin "${given[0].plugin.name}" is not enabled`

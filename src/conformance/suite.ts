@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createConsola } from 'consola/core'
+import * as v from 'valibot'
 import { NO_ATTESTER } from '../attester/none.ts'
 import { within } from '../deadline.ts'
 import { probe } from '../device/probe.ts'
@@ -9,6 +10,7 @@ import { messageOf } from '../errors.ts'
 import { EventLog } from '../events/log.ts'
 import { assertPlugin } from '../external/shape.ts'
 import { Metrics } from '../metrics.ts'
+import { needsOf } from '../needs.ts'
 import type { AnyPlugin } from '../plugin.ts'
 import { setUp } from '../setup.ts'
 import { type Check, type ConformanceOptions, parseConfig, type Subject } from './check.ts'
@@ -74,9 +76,10 @@ async function subjectOf(
   options: ConformanceOptions,
   scratch: string,
 ): Promise<Subject> {
-  const { requires } = plugin
-  const machine = await probe('/', [requires])
   const table = options.config ?? sampleTable(plugin.name, options.folder) ?? {}
+  const checked = v.safeParse(plugin.config, table)
+  const { requires } = needsOf(plugin, checked.success ? checked.output : undefined)
+  const machine = await probe('/', [requires])
   const log = createConsola({ level: -999 })
   return {
     plugin,

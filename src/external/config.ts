@@ -2,6 +2,7 @@ import * as v from 'valibot'
 import { type ConfigSource, describe, pathOf } from '../config/resolve.ts'
 import { locate, type TomlTable } from '../config/toml.ts'
 import { messageOf } from '../errors.ts'
+import { needsOf } from '../needs.ts'
 import type { AnyPlugin } from '../plugin.ts'
 import type { ExternalResult } from './load.ts'
 
@@ -70,7 +71,10 @@ function checkTable(
   })
   try {
     const parsed = v.safeParse(plugin.config, table)
-    if (parsed.success) return result
+    if (parsed.success) {
+      needsOf(plugin, parsed.output)
+      return result
+    }
     const issues = parsed.issues.map((issue: v.BaseIssue<unknown>) => {
       const path = ['plugins', plugin.name, ...pathOf(issue)]
       const at = locate(source.text, path)

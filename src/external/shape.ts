@@ -1,3 +1,4 @@
+import { needsProblem } from '../needs.ts'
 import { type AnyPlugin, API_VERSION } from '../plugin.ts'
 
 /** Names of plugins: folder, configuration table, log tag and state folder. */
@@ -38,8 +39,9 @@ function shapeProblem(plugin: Partial<Record<keyof AnyPlugin, unknown>>): string
 
 function optionalProblem(plugin: Partial<Record<keyof AnyPlugin, unknown>>): string | undefined {
   const { requires, uses, exposure, auth, permissions, renderError } = plugin
-  if (requires !== undefined && !isRequirement(requires)) return 'its requires is no requirement'
-  if (uses !== undefined && !isTextList(uses)) return 'its uses is no list of service names'
+  const data = (given: unknown) => (typeof given === 'function' ? undefined : given)
+  const problem = needsProblem({ requires: data(requires), uses: data(uses) })
+  if (problem !== undefined) return problem
   if (![undefined, 'local', 'network'].includes(exposure as string | undefined)) {
     return 'its exposure is neither "local" nor "network"'
   }
@@ -57,17 +59,4 @@ function isConfigSchema(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false
   const schema = value as Record<string, unknown>
   return schema.kind === 'schema' && schema.async === false && typeof schema['~run'] === 'function'
-}
-
-function isRequirement(value: unknown): boolean {
-  if (typeof value === 'string') {
-    return ['tdx', 'tsm', 'nsm', 'gpu'].includes(value) || value.startsWith('path:/')
-  }
-  if (typeof value !== 'object' || value === null) return false
-  const parts = 'any' in value ? value.any : 'all' in value ? value.all : undefined
-  return Array.isArray(parts) && parts.every(isRequirement)
-}
-
-function isTextList(value: unknown): boolean {
-  return Array.isArray(value) && value.every((item) => typeof item === 'string')
 }

@@ -4,7 +4,7 @@ import { issueLeaf, type LeafRequest } from '../../plugins/kms/certificates/leaf
 import { type P256Key, p256Key } from '../../plugins/kms/certificates/p256-key.ts'
 import { randomP256Scalar } from '../../plugins/kms/derivation/curves.ts'
 import type { RootMaterial } from '../../plugins/kms/server/root-material.ts'
-import type { EvidenceTrust } from '../../plugins/kms/server/verified-evidence.ts'
+import type { EvidenceTrust } from '../../plugins/kms/trust/verified-evidence.ts'
 import { ccelEntries } from '../../src/attest/ccel.ts'
 import type { Container, ContainerPlatform } from '../../src/attest/container.ts'
 import type { EventLogEntry } from '../../src/attest/event-log.ts'
@@ -69,7 +69,7 @@ export function cloud(now = Date.now()): Cloud {
     trust: {
       tdxRoot: pki.root.certificate,
       nitroRoot: nitroRoot.certificate,
-      collateral: (fmspc) => (fmspc === known ? collateral : undefined),
+      collateral: async ({ fmspc }) => (fmspc === known ? collateral : undefined),
     },
     tdx(events = APP_EVENTS, change = () => undefined, version = 4) {
       const domain = new TrustDomain()

@@ -17,7 +17,7 @@ import type { Kms } from '../../plugins/kms/server/public-methods.ts'
 import { createMaterial, randomRootKeys } from '../../plugins/kms/server/root-material.ts'
 import { kmsRoutes } from '../../plugins/kms/server/routes.ts'
 import { issueRpcCertificate } from '../../plugins/kms/server/rpc-certificate.ts'
-import { verifyEvidence } from '../../plugins/kms/server/verified-evidence.ts'
+import { verifyEvidence } from '../../plugins/kms/trust/verified-evidence.ts'
 import { readRaTls } from '../../src/attest/ra-tls.ts'
 import { parseCertificate } from '../../src/x509/certificate.ts'
 import { hex, unhex } from './kms-fixtures.ts'
@@ -69,7 +69,7 @@ after(() => Promise.all(running.map((listener) => listener.close(100))))
 const rpc = await issueRpcCertificate(material, attesterOf(machines.tdx(KMS)))
 
 async function served(limits: Partial<ConnectionLimits> = {}): Promise<Served> {
-  const self = verifyEvidence(rpc.platform, rpc.spki, trust, Date.now()).boot
+  const { boot: self } = await verifyEvidence(rpc.platform, rpc.spki, trust, Date.now())
   const kms: Kms = { material, policy, trust, self, now: Date.now }
   const counted: string[] = []
   const requests = {
@@ -251,7 +251,7 @@ describe('a guest', () => {
     const { usage, evidence } = readRaTls(shown)
     assert.equal(usage, 'kms:rpc')
     assert.ok(evidence?.bound)
-    const server = verifyEvidence(evidence.platform, shown.spki, trust, Date.now())
+    const server = await verifyEvidence(evidence.platform, shown.spki, trust, Date.now())
     assert.equal(server.boot.appId, KMS['app-id'])
     // 4: the keys.
     const body = JSON.stringify({ api_version: 1, vm_config: '{}' })

@@ -43,7 +43,7 @@ const info = {
 }
 
 const kmsWith = (policy: Policy, parts: Partial<Kms> = {}): Kms => {
-  const trust = { collateral: () => undefined }
+  const trust = { collateral: async () => undefined }
   return { material: { ...plain, info }, policy, trust, self: undefined, now: () => NOW, ...parts }
 }
 

@@ -6,7 +6,7 @@ import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { verifyPeer } from '../../plugins/kms/server/peer.ts'
 import { createMaterial, randomRootKeys } from '../../plugins/kms/server/root-material.ts'
-import type { EvidenceTrust, VerifiedEvidence } from '../../plugins/kms/server/verified-evidence.ts'
+import type { EvidenceTrust, VerifiedEvidence } from '../../plugins/kms/trust/verified-evidence.ts'
 import { raTlsExtensions, raTlsReportData } from '../../src/attest/ra-tls.ts'
 import { runtimeEntry } from '../../src/attest/runtime-event.ts'
 import { parsePemChain } from '../../src/x509/pem.ts'
@@ -30,14 +30,18 @@ const { trust, ...machines } = cloud(NOW)
 const material = createMaterial(randomRootKeys(), 'kms.example', undefined)
 const temporaryCa = temporaryCaOf(material)
 
-function verify(client: Client | undefined, at = NOW, by: EvidenceTrust = trust): VerifiedEvidence {
+function verify(
+  client: Client | undefined,
+  at = NOW,
+  by: EvidenceTrust = trust,
+): Promise<VerifiedEvidence> {
   return verifyPeer(client?.der, temporaryCa, by, at)
 }
 
 /** Status, code, text and the code of what was found. */
-function refused(work: () => unknown): readonly unknown[] {
+async function refused(work: () => Promise<unknown>): Promise<readonly unknown[]> {
   try {
-    work()
+    await work()
   } catch (error) {
     const { name, status, code, message, cause } = error as Error & Record<string, unknown>
     assert.equal(name, 'ApiError', String(error))
@@ -47,8 +51,8 @@ function refused(work: () => unknown): readonly unknown[] {
 }
 
 /** The code of what was found, of somebody who is not authorised. */
-function unauthorized(machine: Machine, at = NOW): unknown {
-  const [status, code, message, found] = refused(() =>
+async function unauthorized(machine: Machine, at = NOW): Promise<unknown> {
+  const [status, code, message, found] = await refused(() =>
     verify(mint(material, attestedBy(machine)), at),
   )
   assert.deepEqual([status, code], [401, 'UNAUTHORIZED'])
@@ -57,10 +61,10 @@ function unauthorized(machine: Machine, at = NOW): unknown {
 }
 
 describe('a peer', () => {
-  test('on TDX is who its event log says, in either form of evidence', () => {
+  test('on TDX is who its event log says, in either form of evidence', async () => {
     const machine = machines.tdx()
     for (const form of ['attestation', 'quote'] as const) {
-      const { boot, bootTime } = verify(mint(material, attestedBy(machine, form)))
+      const { boot, bootTime } = await verify(mint(material, attestedBy(machine, form)))
       assert.equal(boot.appId, APP_EVENTS['app-id'])
       assert.equal(boot.composeHash, APP_EVENTS['compose-hash'])
       assert.equal(boot.instanceId, APP_EVENTS['instance-id'])
@@ -75,62 +79,50 @@ describe('a peer', () => {
     }
   })
 
-  test('on Nitro is its image', () => {
-    const { boot, bootTime } = verify(mint(material, attestedBy(machines.nitro())))
+  test('on Nitro is its image', async () => {
+    const { boot, bootTime } = await verify(mint(material, attestedBy(machines.nitro())))
     assert.equal(boot.teeVariant, 'dstack-nitro-enclave')
     assert.equal(boot.composeHash, boot.osImageHash)
     assert.deepEqual(boot, bootTime)
   })
 
-  test('is not what its certificate says beside the evidence', () => {
+  test('is not what its certificate says beside the evidence', async () => {
     const machine = machines.tdx()
     const liar = mint(material, (spki) => [
       ...attestedBy(machine)(spki),
       ...raTlsExtensions({ appId: new Uint8Array(20).fill(0xee), usage: 'kms:rpc' }),
     ])
-    assert.equal(verify(liar).boot.appId, APP_EVENTS['app-id'])
+    assert.equal((await verify(liar)).boot.appId, APP_EVENTS['app-id'])
   })
 
-  test('is not what an application measured after the boot', () => {
+  test('is not what an application measured after the boot', async () => {
     const late = { ...APP_EVENTS, 'late-app-id': '', 'app-id:x': '' }
-    const { boot } = verify(mint(material, attestedBy(machines.tdx(late))))
+    const { boot } = await verify(mint(material, attestedBy(machines.tdx(late))))
     assert.equal(boot.appId, APP_EVENTS['app-id'])
   })
 })
 
 describe('nobody is let in', () => {
-  test('without a certificate, or without evidence in it', () => {
+  test('without a certificate, or without evidence in it', async () => {
     const none = [401, 'UNAUTHORIZED', 'No attestation provided', undefined]
-    assert.deepEqual(
-      refused(() => verify(undefined)),
-      none,
-    )
-    assert.deepEqual(
-      refused(() => verify(mint(material, () => []))),
-      none,
-    )
+    assert.deepEqual(await refused(() => verify(undefined)), none)
+    assert.deepEqual(await refused(() => verify(mint(material, () => []))), none)
     const named = mint(material, () => raTlsExtensions({ appId: new Uint8Array(20) }))
-    assert.deepEqual(
-      refused(() => verify(named)),
-      none,
-    )
+    assert.deepEqual(await refused(() => verify(named)), none)
   })
 
-  test('with evidence about another key', () => {
+  test('with evidence about another key', async () => {
     for (const machine of [machines.tdx(), machines.nitro()]) {
-      assert.deepEqual(
-        refused(() => verify(mint(material, attestedForAnother(machine)))),
-        [
-          401,
-          'UNAUTHORIZED',
-          'Quote verification failed: report data mismatch',
-          'REPORT_DATA_MISMATCH',
-        ],
-      )
+      assert.deepEqual(await refused(() => verify(mint(material, attestedForAnother(machine)))), [
+        401,
+        'UNAUTHORIZED',
+        'Quote verification failed: report data mismatch',
+        'REPORT_DATA_MISMATCH',
+      ])
     }
   })
 
-  test('whose certificate another authority issued, or is not valid now', () => {
+  test('whose certificate another authority issued, or is not valid now', async () => {
     const other = createMaterial(randomRootKeys(), 'other.example', undefined)
     const evidence = attestedBy(machines.tdx())
     for (const [client, found] of [
@@ -142,41 +134,41 @@ describe('nobody is let in', () => {
         'CERTIFICATE_NOT_YET_VALID',
       ],
     ] as const) {
-      assert.equal(refused(() => verify(client))[3], found)
+      assert.equal((await refused(() => verify(client)))[3], found)
     }
   })
 
-  test('whose evidence another maker signed', () => {
+  test('whose evidence another maker signed', async () => {
     const strangers = cloud(NOW)
-    assert.equal(unauthorized(strangers.tdx()), 'ROOT_UNKNOWN')
-    assert.equal(unauthorized(strangers.nitro()), 'NITRO_ROOT_UNKNOWN')
+    assert.equal(await unauthorized(strangers.tdx()), 'ROOT_UNKNOWN')
+    assert.equal(await unauthorized(strangers.nitro()), 'NITRO_ROOT_UNKNOWN')
   })
 
-  test('who could be debugged, whichever bit of the byte allows it', () => {
+  test('who could be debugged, whichever bit of the byte allows it', async () => {
     for (const bit of [0, 1, 2, 3, 4, 5, 6, 7]) {
       const debugged = machines.tdx(APP_EVENTS, (report) => {
         report[512] = 1 << bit
       })
       const found = bit === 0 ? 'TD_DEBUG' : 'TD_ATTRIBUTES_RESERVED'
-      assert.equal(unauthorized(debugged), found)
+      assert.equal(await unauthorized(debugged), found)
     }
-    assert.equal(unauthorized(machines.nitro(0)), 'NITRO_DEBUG')
+    assert.equal(await unauthorized(machines.nitro(0)), 'NITRO_DEBUG')
   })
 
-  test('whose TD the host can stop at will, unless the operator allows it', () => {
+  test('whose TD the host can stop at will, unless the operator allows it', async () => {
     const machine = machines.tdx(APP_EVENTS, (report) => {
       report[515] = 0
     })
-    assert.equal(unauthorized(machine), 'TD_SEPT_VE')
+    assert.equal(await unauthorized(machine), 'TD_SEPT_VE')
     const client = mint(material, attestedBy(machine))
-    assert.ok(verify(client, NOW, { ...trust, requireSeptVeDisable: false }))
+    assert.ok(await verify(client, NOW, { ...trust, requireSeptVeDisable: false }))
   })
 
-  test('under a foreign module or a service TD', () => {
+  test('under a foreign module or a service TD', async () => {
     const foreign = machines.tdx(APP_EVENTS, (report) => {
       report[328] = 1
     })
-    assert.equal(unauthorized(foreign), 'TDX_MODULE_MISMATCH')
+    assert.equal(await unauthorized(foreign), 'TDX_MODULE_MISMATCH')
     const served = machines.tdx(
       APP_EVENTS,
       (report) => {
@@ -184,11 +176,11 @@ describe('nobody is let in', () => {
       },
       5,
     )
-    assert.equal(unauthorized(served), 'TD_SERVICE_TD')
-    assert.ok(verify(mint(material, attestedBy(machines.tdx(APP_EVENTS, undefined, 5)))))
+    assert.equal(await unauthorized(served), 'TD_SERVICE_TD')
+    assert.ok(await verify(mint(material, attestedBy(machines.tdx(APP_EVENTS, undefined, 5)))))
   })
 
-  test('with another event log than was measured', () => {
+  test('with another event log than was measured', async () => {
     const machine = machines.tdx()
     const shown = (eventLog: Machine['eventLog']) => ({
       eventLog,
@@ -199,73 +191,86 @@ describe('nobody is let in', () => {
     )
     const more = runtimeEntry({ name: 'app-id', payload: new Uint8Array(20), version: 1 })
     for (const log of [forged, machine.eventLog.slice(0, -1), [...machine.eventLog, more], []]) {
-      assert.equal(unauthorized(shown(log)), 'EVENT_LOG_MISMATCH')
+      assert.equal(await unauthorized(shown(log)), 'EVENT_LOG_MISMATCH')
     }
   })
 
-  test('who measured no application, or two', () => {
+  test('who measured no application, or two', async () => {
     const { 'app-id': _, ...anonymous } = APP_EVENTS
-    assert.equal(unauthorized(machines.tdx(anonymous)), 'APP_ID_MISSING')
-    assert.equal(unauthorized(machines.tdx({ ...APP_EVENTS, 'app-id': 'ab' })), 'EVENT_LOG_INVALID')
+    assert.equal(await unauthorized(machines.tdx(anonymous)), 'APP_ID_MISSING')
+    assert.equal(
+      await unauthorized(machines.tdx({ ...APP_EVENTS, 'app-id': 'ab' })),
+      'EVENT_LOG_INVALID',
+    )
     const hidden = { 'app-id:x': '', ...APP_EVENTS }
-    assert.equal(unauthorized(machines.tdx(hidden)), 'EVENT_AMBIGUOUS')
+    assert.equal(await unauthorized(machines.tdx(hidden)), 'EVENT_AMBIGUOUS')
   })
 
-  test('with a document that is too old', () => {
+  test('with a document that is too old', async () => {
     const hour = 3_600_000
-    assert.equal(unauthorized(machines.nitro(1, NOW - hour - 1000)), 'NITRO_TOO_OLD')
-    assert.ok(verify(mint(material, attestedBy(machines.nitro(1, NOW - hour + 1000)))))
+    assert.equal(await unauthorized(machines.nitro(1, NOW - hour - 1000)), 'NITRO_TOO_OLD')
+    assert.ok(await verify(mint(material, attestedBy(machines.nitro(1, NOW - hour + 1000)))))
   })
 
-  test('by collateral that is missing or out of date, which is not his fault', () => {
+  test('by collateral that is missing or out of date, which is not his fault', async () => {
     const client = mint(material, attestedBy(machines.tdx()))
     const text = 'Cannot judge the quote: there is no valid collateral for its platform'
-    const without = refused(() => verify(client, NOW, { ...trust, collateral: () => undefined }))
+    const without = await refused(() =>
+      verify(client, NOW, { ...trust, collateral: async () => undefined }),
+    )
     assert.deepEqual(without, [500, 'INTERNAL_ERROR', text, 'COLLATERAL_MISSING'])
-    const stale = refused(() => verify(client, NOW + 31 * 24 * 3_600_000))
+    const stale = await refused(() => verify(client, NOW + 31 * 24 * 3_600_000))
     assert.deepEqual(stale, [500, 'INTERNAL_ERROR', text, 'CRL_EXPIRED'])
   })
 
-  test('with bytes that are no certificate, and nothing else is thrown', () => {
+  test('with bytes that are no certificate, and nothing else is thrown', async () => {
     const { der } = mint(material, attestedBy(machines.tdx()))
-    const ends = (bytes: Uint8Array) => {
-      const [status, code] = refused(() => verifyPeer(bytes, temporaryCa, trust, NOW))
+    const ends = async (bytes: Uint8Array) => {
+      const [status, code] = await refused(() => verifyPeer(bytes, temporaryCa, trust, NOW))
       assert.deepEqual([status, code], [401, 'UNAUTHORIZED'])
     }
-    fc.assert(fc.property(fc.uint8Array({ maxLength: 300 }), ends), { numRuns: 100 })
-    fc.assert(
-      fc.property(fc.nat({ max: der.length - 1 }), fc.integer({ min: 1, max: 255 }), (at, mask) => {
-        const changed = Uint8Array.from(der)
-        changed[at] = (changed[at] ?? 0) ^ mask
-        ends(changed)
-        ends(der.subarray(0, at))
-      }),
+    await fc.assert(fc.asyncProperty(fc.uint8Array({ maxLength: 300 }), ends), { numRuns: 100 })
+    await fc.assert(
+      fc.asyncProperty(
+        fc.nat({ max: der.length - 1 }),
+        fc.integer({ min: 1, max: 255 }),
+        async (at, mask) => {
+          const changed = Uint8Array.from(der)
+          changed[at] = (changed[at] ?? 0) ^ mask
+          await ends(changed)
+          await ends(der.subarray(0, at))
+        },
+      ),
       { numRuns: 60 },
     )
-    ends(new Uint8Array(20_000))
+    await ends(new Uint8Array(20_000))
   })
 
-  test('with evidence that is damaged inside a certificate that is not', () => {
+  test('with evidence that is damaged inside a certificate that is not', async () => {
     const machine = machines.tdx()
     // Header, body, signature, attestation key and the enclave's report with its own signature;
     // behind them are names and padding, too, which nobody signs.
     const most = 48 + 584 + 4 + 64 + 64 + 6 + 384 + 64 - 1
-    fc.assert(
-      fc.property(fc.nat({ max: most }), fc.integer({ min: 1, max: 255 }), (at, mask) => {
-        const client = mint(material, (spki) => {
-          const platform = machine.evidence(raTlsReportData(spki))
-          if (platform.kind === 'tdx') platform.quote[at] = (platform.quote[at] ?? 0) ^ mask
-          return raTlsExtensions({ attestation: containerOf(platform, spki) })
-        })
-        const [, code] = refused(() => verify(client))
-        assert.ok(code === 'UNAUTHORIZED' || code === 'INTERNAL_ERROR')
-      }),
+    await fc.assert(
+      fc.asyncProperty(
+        fc.nat({ max: most }),
+        fc.integer({ min: 1, max: 255 }),
+        async (at, mask) => {
+          const client = mint(material, (spki) => {
+            const platform = machine.evidence(raTlsReportData(spki))
+            if (platform.kind === 'tdx') platform.quote[at] = (platform.quote[at] ?? 0) ^ mask
+            return raTlsExtensions({ attestation: containerOf(platform, spki) })
+          })
+          const [, code] = await refused(() => verify(client))
+          assert.ok(code === 'UNAUTHORIZED' || code === 'INTERNAL_ERROR')
+        },
+      ),
       { numRuns: 60 },
     )
   })
 })
 
-test('shared vectors: certificates of which none is to be believed', (t) => {
+test('shared vectors: certificates of which none is to be believed', async (t) => {
   const folder = vectors('dstack')
   if (lacks(t, 'vectors', folder !== undefined)) return
   const expected = JSON.parse(readFileSync(join(folder ?? '', 'ratls/expected.json'), 'utf8'))
@@ -273,7 +278,7 @@ test('shared vectors: certificates of which none is to be believed', (t) => {
   for (const [file, { bound }] of Object.entries<{ bound?: boolean }>(expected)) {
     const pem = readFileSync(join(folder ?? '', 'ratls', file), 'utf8')
     const [leaf, issuer = leaf] = parsePemChain(pem)
-    const [status, code, message] = refused(() => verifyPeer(leaf.der, issuer, trust, NOW))
+    const [status, code, message] = await refused(() => verifyPeer(leaf.der, issuer, trust, NOW))
     assert.deepEqual([status, code], [401, 'UNAUTHORIZED'], `${file}: ${message}`)
     if (bound === false) assert.match(String(message), /^Quote verification failed: /)
     seen += 1

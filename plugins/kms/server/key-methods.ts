@@ -8,10 +8,10 @@ import { publicKeyOf } from '../derivation/curves.ts'
 import { appRootKey, diskKey, envKey, issuedClaim } from '../derivation/kms-keys.ts'
 import type { BootInfo } from '../policy/boot-info.ts'
 import { signRecoverable } from '../signing/recoverable.ts'
+import { refusal } from '../trust/refusal.ts'
 import type { AppKeyRequest, NamedKeyRequest } from './messages.ts'
 import { permitApp, permitKms } from './permission.ts'
 import { type Kms, ownCertificate } from './public-methods.ts'
-import { refusal } from './refusal.ts'
 
 /*
  * What only verified peers get (spec dstack §9.1, §2.2), if the policy allows it. All throw as

@@ -6,9 +6,9 @@ import { getRequestListener } from '@hono/node-server'
 import type { Hono } from 'hono'
 import { toApiError } from '../../../src/errors.ts'
 import type { PemPair } from '../../../src/tls/self-signed.ts'
+import type { VerifiedEvidence } from '../trust/verified-evidence.ts'
 import { type ConnectionLimits, Connections } from './connections.ts'
 import type { KmsEnv } from './routes.ts'
-import type { VerifiedEvidence } from './verified-evidence.ts'
 
 /** What a listener is made from. */
 export interface RaTlsOptions {
@@ -24,7 +24,7 @@ export interface RaTlsOptions {
    *
    * @throws {ApiError} As `verifyPeer`.
    */
-  readonly verify: (certificate: Uint8Array | undefined) => VerifiedEvidence
+  readonly verify: (certificate: Uint8Array | undefined) => Promise<VerifiedEvidence>
   readonly limits?: Partial<ConnectionLimits>
 }
 
@@ -123,29 +123,23 @@ export function listenRaTls(options: RaTlsOptions): Promise<RaTlsListener> {
 /** Who is at the other end; looked at once a minute at most, also where he is refused. */
 class Peers {
   readonly #verify: RaTlsOptions['verify']
-  readonly #known = new WeakMap<Socket, { readonly who: () => VerifiedEvidence; at: number }>()
+  readonly #known = new WeakMap<Socket, { readonly who: Promise<VerifiedEvidence>; at: number }>()
 
   constructor(verify: RaTlsOptions['verify']) {
     this.#verify = verify
   }
 
-  of(socket: TLSSocket): VerifiedEvidence {
+  of(socket: TLSSocket): Promise<VerifiedEvidence> {
     const known = this.#known.get(socket)
     const at = performance.now()
-    if (known && at - known.at < VERIFIED_MS) return known.who()
-    try {
-      const peer = this.#verify(certificateOf(socket))
-      this.#known.set(socket, { who: () => peer, at })
-      return peer
-    } catch (error) {
+    if (known && at - known.at < VERIFIED_MS) return known.who
+    const who = this.#verify(certificateOf(socket))
+    this.#known.set(socket, { who, at })
+    who.catch((error) => {
       // What is not the peer's fault may be mended with his next request.
-      if (toApiError(error).status !== 401) throw error
-      const refuse = (): never => {
-        throw error
-      }
-      this.#known.set(socket, { who: refuse, at })
-      throw error
-    }
+      if (toApiError(error).status !== 401) this.#known.delete(socket)
+    })
+    return who
   }
 }
 

@@ -1,8 +1,12 @@
 import { readRaTls } from '../../../src/attest/ra-tls.ts'
 import { type Certificate, parseCertificate } from '../../../src/x509/certificate.ts'
 import { verifyPath } from '../../../src/x509/path.ts'
-import { readingEvidence, refusal } from './refusal.ts'
-import { type EvidenceTrust, type VerifiedEvidence, verifyEvidence } from './verified-evidence.ts'
+import { readingEvidence, refusal } from '../trust/refusal.ts'
+import {
+  type EvidenceTrust,
+  type VerifiedEvidence,
+  verifyEvidence,
+} from '../trust/verified-evidence.ts'
 
 /**
  * Verifies whoever is at the other end of a TLS connection by his certificate (spec dstack §8).
@@ -14,12 +18,12 @@ import { type EvidenceTrust, type VerifiedEvidence, verifyEvidence } from './ver
  * @param at Unix time in milliseconds.
  * @throws {ApiError} 401 `UNAUTHORIZED`; as {@link verifyEvidence}.
  */
-export function verifyPeer(
+export async function verifyPeer(
   der: Uint8Array | undefined,
   temporaryCa: Certificate,
   trust: EvidenceTrust,
   at: number,
-): VerifiedEvidence {
+): Promise<VerifiedEvidence> {
   const certificate = der && readingEvidence(() => parseCertificate(der))
   const evidence = certificate && readingEvidence(() => readRaTls(certificate).evidence)
   if (!certificate || !evidence) throw refusal('UNAUTHORIZED', 'No attestation provided')

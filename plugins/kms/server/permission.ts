@@ -1,7 +1,7 @@
 import type { ApiError } from '../../../src/errors.ts'
 import type { BootInfo } from '../policy/boot-info.ts'
 import { type Approval, type Decision, type Policy, PolicyError } from '../policy/policy.ts'
-import { refusal } from './refusal.ts'
+import { refusal } from '../trust/refusal.ts'
 
 /** What the policy says of an application, as long as it says yes. */
 export function permitApp(policy: Policy, info: BootInfo, signal?: AbortSignal): Promise<Approval> {

@@ -6,10 +6,10 @@ import { envKeyClaim, envPublicKey, ID_BYTES } from '../derivation/kms-keys.ts'
 import type { BootInfo } from '../policy/boot-info.ts'
 import { type Policy, PolicyError, type PolicyFacts } from '../policy/policy.ts'
 import { signRecoverable } from '../signing/recoverable.ts'
+import type { EvidenceTrust } from '../trust/verified-evidence.ts'
 import type { EnvKeyRequest } from './messages.ts'
 import { permitSelf } from './permission.ts'
 import type { RootMaterial } from './root-material.ts'
-import type { EvidenceTrust } from './verified-evidence.ts'
 
 /** What a KMS answers with. */
 export interface Kms {

@@ -7,6 +7,7 @@ import { prpcError, prpcJson } from '../../../src/compat/prpc.ts'
 import { ApiError, errnoOf, toApiError } from '../../../src/errors.ts'
 import type { Counter } from '../../../src/metrics.ts'
 import { VERSION } from '../../../src/version.ts'
+import type { VerifiedEvidence } from '../trust/verified-evidence.ts'
 import { getAppKey, getKey, getKmsKey } from './key-methods.ts'
 import {
   AppKeyRequest,
@@ -17,7 +18,6 @@ import {
 } from './messages.ts'
 import { getAppEnvEncryptPubKey, getMeta, getTempCaCert, type Kms } from './public-methods.ts'
 import { signCert } from './sign-cert.ts'
-import type { VerifiedEvidence } from './verified-evidence.ts'
 
 /** What the routes need beside the KMS itself. */
 export interface KmsRouteParts {
@@ -32,7 +32,7 @@ export interface KmsRouteParts {
 export interface KmsEnv {
   Bindings: {
     /** @throws {ApiError} As `verifyPeer`. */
-    readonly peer: () => VerifiedEvidence
+    readonly peer: () => Promise<VerifiedEvidence>
   }
 }
 
@@ -95,16 +95,16 @@ export function kmsRoutes({ kms, requests, onRefused }: KmsRouteParts): Hono<Kms
     prpcJson(await getAppEnvEncryptPubKey(kms, args, signal(c))),
   )
   method(['GetAppKey'], AppKeyRequest, async (args, c) =>
-    prpcJson(await getAppKey(kms, c.env.peer().boot, args, signal(c))),
+    prpcJson(await getAppKey(kms, (await c.env.peer()).boot, args, signal(c))),
   )
   method(['GetKmsKey'], KmsKeyRequest, async (_, c) =>
-    prpcJson(await getKmsKey(kms, c.env.peer().boot, signal(c))),
+    prpcJson(await getKmsKey(kms, (await c.env.peer()).boot, signal(c))),
   )
   method(['SignCert'], SignCertRequest, async (args, c) =>
     prpcJson(await signCert(kms, args, signal(c))),
   )
   method(['GetKey', 'getKey'], NamedKeyRequest, async (args, c) => {
-    const key = await getKey(kms, c.env.peer().boot, args, signal(c))
+    const key = await getKey(kms, (await c.env.peer()).boot, args, signal(c))
     return wantsJson(c) ? prpcJson({ key: hex(key) }) : rawKey(key)
   })
   return app

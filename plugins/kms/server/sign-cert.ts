@@ -7,13 +7,13 @@ import { ApiError } from '../../../src/errors.ts'
 import { assertIssuable } from '../certificates/leaf.ts'
 import { appCaScalar } from '../derivation/kms-keys.ts'
 import type { BootInfo } from '../policy/boot-info.ts'
+import { refusal } from '../trust/refusal.ts'
+import { verifyEvidence } from '../trust/verified-evidence.ts'
 import { appAuthority, issueRequested } from './app-certificates.ts'
 import type { SignCertRequest } from './messages.ts'
 import { permitApp } from './permission.ts'
 import type { Kms } from './public-methods.ts'
-import { refusal } from './refusal.ts'
 import { isSignedByItsKey, readSigningRequest, type SigningRequest } from './signing-request.ts'
-import { verifyEvidence } from './verified-evidence.ts'
 
 /**
  * Signs a certificate for an application's key, with an authority of the application's own below
@@ -33,7 +33,7 @@ export async function signCert(
   }
   assertIssuable(request.leaf)
   const { platform } = request.attestation
-  const { boot, bootTime } = verifyEvidence(platform, request.spki, trust, now())
+  const { boot, bootTime } = await verifyEvidence(platform, request.spki, trust, now())
   await permitApp(policy, bootTime, signal)
   const appId = fromHex(boot.appId, 'app id')
   const scalar = appCaScalar(material.root, appId)

@@ -5,7 +5,7 @@ import { tdPolicyFacts } from '../../../src/attest/identity.ts'
 import { verifyDocument } from '../../../src/attest/nitro/verify.ts'
 import { raTlsReportData } from '../../../src/attest/ra-tls.ts'
 import type { Collateral } from '../../../src/attest/tdx/collateral.ts'
-import { pckOf } from '../../../src/attest/tdx/pck.ts'
+import { parsePckExtension, pckChainOf } from '../../../src/attest/tdx/pck.ts'
 import { parseQuote, type Quote } from '../../../src/attest/tdx/quote.ts'
 import type { TcbStatus } from '../../../src/attest/tdx/tcb-info.ts'
 import { verifyQuote } from '../../../src/attest/tdx/verify.ts'
@@ -20,13 +20,21 @@ export interface EvidenceTrust {
   /** DER of the anchor of documents. Default: the root of AWS Nitro Enclaves. */
   readonly nitroRoot?: Uint8Array | undefined
   /**
-   * What Intel says of a kind of platform.
+   * What Intel says of a kind of platform; undefined where that is not known.
    *
-   * @param fmspc 12 hex digits, of a quote that is not verified yet.
+   * @param platform As a quote that is not verified yet names it.
    */
-  readonly collateral: (fmspc: string) => Collateral | undefined
+  readonly collateral: (platform: QuotedPlatform) => Promise<Collateral | undefined>
   /** Default true; false for clouds that start TDs without it, whose kernel sets it later. */
   readonly requireSeptVeDisable?: boolean | undefined
+}
+
+/** By what collateral is found. */
+export interface QuotedPlatform {
+  /** 12 hex digits. */
+  readonly fmspc: string
+  /** Which authority of Intel's issued the PCK certificate. */
+  readonly ca: 'processor' | 'platform'
 }
 
 /** Evidence that is genuine, about the key it is shown with, and of nobody who debugs. */
@@ -70,12 +78,12 @@ const REVOKED: ReadonlySet<string | undefined> = new Set(['PCK_REVOKED', 'PCK_CA
  * @throws {ApiError} 401 `UNAUTHORIZED`; 500 `INTERNAL_ERROR` when there is no collateral to judge
  *   it with, or none that is valid.
  */
-export function verifyEvidence(
+export async function verifyEvidence(
   platform: ContainerPlatform,
   spki: Uint8Array,
   trust: EvidenceTrust,
   at: number,
-): VerifiedEvidence {
+): Promise<VerifiedEvidence> {
   const reportData = raTlsReportData(spki)
   if (platform.kind === 'nitro-enclave') {
     const root = trust.nitroRoot ? { root: trust.nitroRoot } : {}
@@ -88,7 +96,7 @@ export function verifyEvidence(
       root: trust.tdxRoot,
       at,
       reportData,
-      collateral: collateralOf(platform.quote, trust),
+      collateral: await collateralOf(platform.quote, trust),
       policy: {
         acceptedStatuses: FOR_POLICY,
         requireSeptVeDisable: trust.requireSeptVeDisable ?? true,
@@ -105,16 +113,21 @@ export function verifyEvidence(
 }
 
 /** Undefined where there is none, or the quote does not say for which platform. */
-function collateralOf(quote: Uint8Array, { collateral }: EvidenceTrust): Collateral | undefined {
-  let fmspc: string
+async function collateralOf(
+  quote: Uint8Array,
+  { collateral }: EvidenceTrust,
+): Promise<Collateral | undefined> {
+  let platform: QuotedPlatform
   try {
-    fmspc = toHex(pckOf(parseQuote(quote)).fmspc)
+    const [pck, { subject }] = pckChainOf(parseQuote(quote))
+    const ca = subject.commonName?.includes('Processor') ? 'processor' : 'platform'
+    platform = { fmspc: toHex(parsePckExtension(pck).fmspc), ca }
   } catch (error) {
     // The verifier says better what is wrong with it.
     if (error instanceof EvidenceError) return undefined
     throw error
   }
-  return collateral(fmspc)
+  return collateral(platform)
 }
 
 /** The claims of a verdict that accepts; each of them was looked at. */

@@ -1,0 +1,50 @@
+import * as v from 'valibot'
+import { parseAddress } from '../../../src/config/address.ts'
+import { PolicyConfig } from '../policy/config.ts'
+
+const address = (text: string) =>
+  v.pipe(
+    v.string(),
+    v.check((value) => parseAddress(value) !== undefined, 'expected HOST:PORT'),
+    v.description(text),
+  )
+
+const count = (least: number, most: number, text: string) =>
+  v.pipe(v.number(), v.integer(), v.minValue(least), v.maxValue(most), v.description(text))
+
+/** The table `[plugins.kms.server]`: a KMS for other VMs. */
+export const ServerConfig = v.strictObject({
+  address: v.optional(address('Where it is served, over RA-TLS'), '127.0.0.1:12001'),
+  onboard_address: v.optional(address('Where it is set up, over HTTP; default: address')),
+  root_keys: v.optional(
+    v.pipe(
+      v.string(),
+      v.startsWith('/', 'expected an absolute path'),
+      v.description(
+        'Folder of the root keys, as the cert_dir of dstack; default: in the state directory',
+      ),
+    ),
+  ),
+  require_token: v.optional(
+    v.pipe(v.boolean(), v.description('Set up only by who can read the token on this machine')),
+    true,
+  ),
+  auto_bootstrap_domain: v.optional(
+    v.pipe(
+      v.string(),
+      v.description('Make root keys for this name at the first start, without a caller'),
+    ),
+  ),
+  enforce_self_authorization: v.optional(
+    v.pipe(
+      v.boolean(),
+      v.description('Give nothing away unless the policy allows this KMS itself'),
+    ),
+    true,
+  ),
+  max_connections: v.optional(count(1, 65_536, 'Connections at a time'), 1024),
+  max_connections_per_peer: v.optional(count(1, 65_536, 'The same of one address'), 128),
+  policy: PolicyConfig,
+})
+
+export type ServerConfig = v.InferOutput<typeof ServerConfig>
