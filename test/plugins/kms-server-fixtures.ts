@@ -4,6 +4,7 @@ import { issueLeaf, type LeafRequest } from '../../plugins/kms/certificates/leaf
 import { type P256Key, p256Key } from '../../plugins/kms/certificates/p256-key.ts'
 import { randomP256Scalar } from '../../plugins/kms/derivation/curves.ts'
 import type { RootMaterial } from '../../plugins/kms/server/root-material.ts'
+import { type Roots, rootsFrom } from '../../plugins/kms/server/roots.ts'
 import type { EvidenceTrust } from '../../plugins/kms/trust/verified-evidence.ts'
 import { ccelEntries } from '../../src/attest/ccel.ts'
 import type { Container, ContainerPlatform } from '../../src/attest/container.ts'
@@ -25,6 +26,9 @@ import type { Der } from '../../src/x509/der-write.ts'
 import { readPem } from '../../src/x509/pem.ts'
 import { fakeTdx } from '../helpers/attester.ts'
 import { hex, unhex } from './kms-fixtures.ts'
+
+/** The roots of a KMS that was never rotated. */
+export const rootsOf = (material: RootMaterial): Roots => rootsFrom([material])
 
 /** A certificate in PEM as DER. */
 export const derOf = (pem: string): Uint8Array => readPem(pem, 'CERTIFICATE', 1)[0] as Uint8Array

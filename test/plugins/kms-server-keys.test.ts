@@ -218,7 +218,7 @@ describe('a process that ends', () => {
       for (const when of ['before', 'after'] as const) {
         const folder = temporaryFolder(t)
         const material = bootstrapped()
-        const killed = createRootKeys(folder, material, endingAt(number, when))
+        const killed = createRootKeys(folder, material, [], endingAt(number, when))
         await assert.rejects(killed, { message: 'killed' })
         const opened = await openRootKeys(folder)
         if (!opened) {
@@ -234,13 +234,13 @@ describe('a process that ends', () => {
     }
     assert.equal(none, 1, 'only before its first step')
     const folder = temporaryFolder(t)
-    await createRootKeys(folder, bootstrapped(), endingAt(steps + 1, 'before'))
+    await createRootKeys(folder, bootstrapped(), [], endingAt(steps + 1, 'before'))
   })
 
   test('while the one after it makes up for that, too', async (t) => {
     const folder = temporaryFolder(t)
     const material = bootstrapped()
-    await assert.rejects(createRootKeys(folder, material, endingAt(2, 'before')))
+    await assert.rejects(createRootKeys(folder, material, [], endingAt(2, 'before')))
     for (let number = 1; number <= ROOT_FILES.length + 1; number++) {
       await assert.rejects(openRootKeys(folder, endingAt(2, 'before')))
     }
@@ -250,7 +250,7 @@ describe('a process that ends', () => {
 
   test('keeps what is pending from a folder that has got other keys since', async (t) => {
     const [folder, other] = [temporaryFolder(t), temporaryFolder(t)]
-    await assert.rejects(createRootKeys(folder, bootstrapped(), endingAt(2, 'before')))
+    await assert.rejects(createRootKeys(folder, bootstrapped(), [], endingAt(2, 'before')))
     await createRootKeys(other, bootstrapped())
     const theirs = readFileSync(join(other, 'root-k256.key'))
     writeFileSync(join(folder, 'root-k256.key'), theirs, { mode: 0o600 })

@@ -30,6 +30,7 @@ import {
   cloud,
   mint,
   mintBy,
+  rootsOf,
   temporaryCaOf,
 } from './kms-server-fixtures.ts'
 
@@ -70,7 +71,7 @@ const rpc = await issueRpcCertificate(material, attesterOf(machines.tdx(KMS)))
 
 async function served(limits: Partial<ConnectionLimits> = {}): Promise<Served> {
   const { boot: self } = await verifyEvidence(rpc.platform, rpc.spki, trust, Date.now())
-  const kms: Kms = { material, policy, trust, self, now: Date.now }
+  const kms: Kms = { roots: rootsOf(material), policy, trust, self, now: Date.now }
   const counted: string[] = []
   const requests = {
     inc: (labels: Readonly<Record<string, string>> = {}) => {

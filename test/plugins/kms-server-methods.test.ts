@@ -25,7 +25,7 @@ import {
 import { createMaterial, randomRootKeys } from '../../plugins/kms/server/root-material.ts'
 import { hex, signerOf, unhex } from './kms-fixtures.ts'
 import { BOOT_INFO } from './kms-policy-fixtures.ts'
-import { derOf } from './kms-server-fixtures.ts'
+import { derOf, rootsOf } from './kms-server-fixtures.ts'
 
 const NOW = 1_800_000_000_999
 const root = randomRootKeys()
@@ -44,7 +44,8 @@ const info = {
 
 const kmsWith = (policy: Policy, parts: Partial<Kms> = {}): Kms => {
   const trust = { collateral: async () => undefined }
-  return { material: { ...plain, info }, policy, trust, self: undefined, now: () => NOW, ...parts }
+  const roots = rootsOf({ ...plain, info })
+  return { roots, policy, trust, self: undefined, now: () => NOW, ...parts }
 }
 
 /** A policy that answers the same each time, and remembers what it was asked. */
@@ -93,6 +94,7 @@ describe('GetAppKey', () => {
         ['tproxy_app_id', 'gateway'],
         ['gateway_app_id', 'gateway'],
         ['os_image_hash', BOOT_INFO.osImageHash],
+        ['root_version', 0],
       ])
       assert.equal(Object.keys(answer)[4], 'k256_signature')
       const claim = [Buffer.from('dstack-kms-issued:'), appId, publicKeyOf('secp256k1', key)]
@@ -131,7 +133,7 @@ describe('GetKmsKey', () => {
   test('gives a KMS the root keys', async () => {
     const policy = policyOf(fine)
     const answer = await getKmsKey(kmsWith(policy), BOOT_INFO)
-    assert.deepEqual(Object.keys(answer), ['temp_ca_key', 'keys'])
+    assert.deepEqual(Object.keys(answer), ['temp_ca_key', 'keys', 'root_version'])
     const { temp_ca_key, keys } = answer as { temp_ca_key: string; keys: Record<string, string>[] }
     assert.equal(temp_ca_key, plain.temporaryCa.key.pem)
     assert.deepEqual(keys.map(Object.keys), [['ca_key', 'k256_key']])
@@ -226,8 +228,10 @@ describe('what anybody may ask', () => {
       ['kms_contract_address', null],
       ['chain_id', 5],
       ['app_auth_implementation', null],
+      ['root_version', 0],
+      ['root_versions', [0]],
     ])
-    const dev = await getMeta(kmsWith(devPolicy('any'), { material: plain }))
+    const dev = await getMeta(kmsWith(devPolicy('any'), { roots: rootsOf(plain) }))
     const { is_dev, allow_any_upgrade, bootstrap_info } = dev as Record<string, unknown>
     assert.deepEqual([is_dev, allow_any_upgrade, bootstrap_info], [true, true, null])
   })
@@ -250,7 +254,13 @@ describe('what anybody may ask', () => {
   test('GetAppEnvEncryptPubKey, which the published client verifies', async () => {
     const kms = kmsWith(policyOf(fine))
     const answer = await getAppEnvEncryptPubKey(kms, { app_id: appId })
-    assert.deepEqual(Object.keys(answer), ['public_key', 'signature', 'timestamp', 'signature_v1'])
+    assert.deepEqual(Object.keys(answer), [
+      'public_key',
+      'signature',
+      'timestamp',
+      'signature_v1',
+      'root_version',
+    ])
     const found = answer as Record<string, string> & { timestamp: number }
     assert.equal(found.public_key, hex(envPublicKey(root, appId)))
     assert.equal(found.timestamp, 1_800_000_000)

@@ -26,7 +26,14 @@ import { verifyPath } from '../../src/x509/path.ts'
 import { lacks } from '../helpers/counterpart.ts'
 import { vectors } from '../helpers/vectors.ts'
 import { hex, unhex } from './kms-fixtures.ts'
-import { APP_EVENTS, cloud, containerOf, derOf, type Machine } from './kms-server-fixtures.ts'
+import {
+  APP_EVENTS,
+  cloud,
+  containerOf,
+  derOf,
+  type Machine,
+  rootsOf,
+} from './kms-server-fixtures.ts'
 
 const { trust, ...machines } = cloud()
 const material = createMaterial(randomRootKeys(), 'kms.example', undefined)
@@ -41,7 +48,7 @@ const policy: Policy = {
   kms: async () => deny('aggregated MR not allowed'),
   describe: async () => ({ isDev: false }),
 }
-const kms: Kms = { material, policy, trust, self: undefined, now: Date.now }
+const kms: Kms = { roots: rootsOf(material), policy, trust, self: undefined, now: Date.now }
 
 /** What an agent puts into its request; everything has an ordinary default. */
 interface Csr {

@@ -28,7 +28,7 @@ const VERSION_LABEL = '\0cvmd-root-version'
 
 /** Scalar of the authority that signs an application's certificates, P-256, 32 bytes. */
 export function appCaScalar(root: RootKeys, appId: Uint8Array): Uint8Array {
-  return hkdf32(RATLS_SALT, root.ca, context(root, 'app-ca', appId))
+  return hkdf32(RATLS_SALT, held(root.ca), context(root, 'app-ca', appId))
 }
 
 /**
@@ -38,12 +38,12 @@ export function appCaScalar(root: RootKeys, appId: Uint8Array): Uint8Array {
  */
 export function diskKey(root: RootKeys, appId: Uint8Array, instanceId: Uint8Array): Uint8Array {
   const ids = instanceId.length === 0 ? [appId] : [appId, instanceId]
-  return hashedKey(root.ca, context(root, 'app-disk-crypt-key', ...ids))
+  return hashedKey(held(root.ca), context(root, 'app-disk-crypt-key', ...ids))
 }
 
 /** The X25519 secret that opens what is encrypted for an application, 32 bytes. */
 export function envKey(root: RootKeys, appId: Uint8Array): Uint8Array {
-  return hashedKey(root.ca, context(root, 'env-encrypt-key', appId))
+  return hashedKey(held(root.ca), context(root, 'env-encrypt-key', appId))
 }
 
 /** The public half of {@link envKey}, 32 bytes. */
@@ -56,7 +56,7 @@ export function envPublicKey(root: RootKeys, appId: Uint8Array): Uint8Array {
 
 /** An application's root key, a secp256k1 scalar of 32 bytes; its other keys are below it. */
 export function appRootKey(root: RootKeys, appId: Uint8Array): Uint8Array {
-  return hkdf32(RATLS_SALT, root.k256, context(root, 'app-key', appId))
+  return hkdf32(RATLS_SALT, held(root.k256), context(root, 'app-key', appId))
 }
 
 /**
@@ -81,6 +81,16 @@ export function envKeyClaim(
   const time = Buffer.alloc(timestamp === undefined ? 0 : 8)
   if (timestamp !== undefined) time.writeBigUInt64BE(BigInt(timestamp))
   return Buffer.concat([Buffer.from('dstack-env-encrypt-pubkey:'), appId, time, publicKey])
+}
+
+/**
+ * Root keys that were overwritten at the end would give keys that anybody can compute.
+ *
+ * @throws {Error}
+ */
+function held(secret: Uint8Array): Uint8Array {
+  if (secret.some((byte) => byte !== 0)) return secret
+  throw new Error('Cannot derive keys: the root keys are not held any more')
 }
 
 /** @throws {RangeError} For an id of another length, which would make contexts ambiguous. */

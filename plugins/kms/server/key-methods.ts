@@ -11,7 +11,8 @@ import { signRecoverable } from '../signing/recoverable.ts'
 import { refusal } from '../trust/refusal.ts'
 import type { AppKeyRequest, NamedKeyRequest } from './messages.ts'
 import { permitApp, permitKms } from './permission.ts'
-import { type Kms, ownCertificate } from './public-methods.ts'
+import { type Kms, ownCertificate, versionOf } from './public-methods.ts'
+import type { Roots } from './roots.ts'
 
 /*
  * What only verified peers get (spec dstack §9.1, §2.2), if the policy allows it. All throw as
@@ -24,18 +25,21 @@ const MAX_API_VERSION = 1
  * The keys of the application that asks.
  *
  * @param peer Who asks, verified.
- * @throws {ApiError} 400 `INVALID_REQUEST` for a version of the call that there is not.
+ * @throws {ApiError} 400 `INVALID_REQUEST` for a version of the call that there is not, or as
+ *   `versionOf`.
  */
 export async function getAppKey(
-  { material, policy }: Kms,
+  { roots, policy }: Kms,
   peer: BootInfo,
-  { api_version }: z.output<typeof AppKeyRequest>,
+  { api_version, root_version }: z.output<typeof AppKeyRequest>,
   signal?: AbortSignal,
 ): Promise<object> {
   if (api_version > MAX_API_VERSION) {
     throw new ApiError(400, 'INVALID_REQUEST', `Unsupported API version: ${api_version}`)
   }
+  assertVersion(roots, root_version)
   const { gatewayAppId } = await permitApp(policy, peer, signal)
+  const material = versionOf(roots, root_version)
   const { root } = material
   const { appId, instanceId } = idsOf(peer)
   const key = appRootKey(root, appId)
@@ -49,47 +53,59 @@ export async function getAppKey(
     tproxy_app_id: gatewayAppId,
     gateway_app_id: gatewayAppId,
     os_image_hash: peer.osImageHash,
+    root_version: root.version,
   }
 }
 
 /**
- * The root keys, for another KMS of the cluster.
+ * The root keys of all versions, each in the place of its number, for another KMS of the cluster.
  *
  * @param peer Who asks, verified.
  */
 export async function getKmsKey(
-  { material: { root, temporaryCa }, policy }: Kms,
+  { roots, policy }: Kms,
   peer: BootInfo,
   signal?: AbortSignal,
 ): Promise<object> {
   await permitKms(policy, peer, signal)
-  return {
-    temp_ca_key: temporaryCa.key.pem,
-    keys: [{ ca_key: p256Key(root.ca).pem, k256_key: hex(root.k256) }],
-  }
+  const { current, versions } = roots
+  const keys = versions.map((version) => {
+    const { ca, k256 } = versionOf(roots, version).root
+    return { ca_key: p256Key(ca).pem, k256_key: hex(k256) }
+  })
+  const temporaryCaKey = current.temporaryCa.key.pem
+  return { temp_ca_key: temporaryCaKey, keys, root_version: current.root.version }
 }
 
 /**
  * One key of the application that asks, by name: the 32 bytes that its agent derives for it.
  *
  * @param peer Who asks, verified.
- * @throws {ApiError} 404 `KEY_NOT_FOUND` when the policy lists names, and this is none of them.
+ * @throws {ApiError} 404 `KEY_NOT_FOUND` when the policy lists names, and this is none of them;
+ *   400 as `versionOf`.
  */
 export async function getKey(
-  { material: { root }, policy }: Kms,
+  { roots, policy }: Kms,
   peer: BootInfo,
-  { name }: z.output<typeof NamedKeyRequest>,
+  { name, root_version }: z.output<typeof NamedKeyRequest>,
   signal?: AbortSignal,
 ): Promise<Uint8Array> {
+  assertVersion(roots, root_version)
   const { keys } = await permitApp(policy, peer, signal)
   if (keys !== undefined && !keys.includes(name)) {
     const why = `No key is kept for ${JSON.stringify(name.slice(0, 64))}`
     throw refusal('KEY_NOT_FOUND', `${why}: the policy does not name it`)
   }
+  const { root } = versionOf(roots, root_version)
   const appKey = appRootKey(root, idsOf(peer).appId)
   const key = keyV0(appKey, name)
   appKey.fill(0)
   return key
+}
+
+/** Before anybody is asked; the keys are taken after that, as they may be gone by then. */
+function assertVersion(roots: Roots, version: number | undefined): void {
+  versionOf(roots, version)
 }
 
 function idsOf({ appId, instanceId }: BootInfo) {

@@ -8,11 +8,22 @@ import { bytesField } from '../../../src/compat/prpc/bytes.ts'
 
 const vmConfig = z.string().default('').describe('Not looked at: what was measured counts')
 
-export const EnvKeyRequest = z.object({ app_id: bytesField('Of the application, 20 bytes') })
+const rootVersion = z
+  .number()
+  .int()
+  .min(0)
+  .optional()
+  .describe('Whose keys: a version of the root keys; left out, the current one')
+
+export const EnvKeyRequest = z.object({
+  app_id: bytesField('Of the application, 20 bytes'),
+  root_version: rootVersion,
+})
 
 export const AppKeyRequest = z.object({
   api_version: z.number().int().min(0).default(0).describe('0 or 1, which answer the same'),
   vm_config: vmConfig,
+  root_version: rootVersion,
 })
 
 export const KmsKeyRequest = z.object({ vm_config: vmConfig })
@@ -22,6 +33,7 @@ export const SignCertRequest = z.object({
   csr: bytesField('SCALE'),
   signature: bytesField('By the key that the certificate is for: ECDSA with SHA-256, DER'),
   vm_config: vmConfig,
+  root_version: rootVersion,
 })
 
 export const NamedKeyRequest = z.object({
@@ -31,4 +43,5 @@ export const NamedKeyRequest = z.object({
     .refine((value) => !/\p{Cs}/u.test(value), 'is no Unicode text')
     .default('')
     .describe('Name of the key'),
+  root_version: rootVersion,
 })

@@ -10,10 +10,12 @@ import type { EvidenceTrust } from '../trust/verified-evidence.ts'
 import type { EnvKeyRequest } from './messages.ts'
 import { permitSelf } from './permission.ts'
 import type { RootMaterial } from './root-material.ts'
+import type { Roots } from './roots.ts'
 
 /** What a KMS answers with. */
 export interface Kms {
-  readonly material: RootMaterial
+  /** Asked anew for each answer, so that a rotation shows with the next one. */
+  readonly roots: Roots
   readonly policy: Policy
   /** Whom it believes. */
   readonly trust: EvidenceTrust
@@ -29,14 +31,15 @@ export interface Kms {
  */
 
 /** About the KMS. What the policy cannot tell just now is left at null: the keys do not hang on it. */
-export async function getMeta({ material, policy }: Kms, signal?: AbortSignal): Promise<object> {
-  const { root, info } = material
+export async function getMeta({ roots, policy }: Kms, signal?: AbortSignal): Promise<object> {
   const facts = await policy.describe(signal).catch((error): PolicyFacts => {
     if (error instanceof PolicyError) return { isDev: false }
     throw error
   })
+  const { current, versions } = roots
+  const { root, info } = current
   return {
-    ca_cert: ownCertificate(material),
+    ca_cert: ownCertificate(current),
     allow_any_upgrade: facts.isDev,
     k256_pubkey: hex(publicKeyOf('secp256k1', root.k256)),
     bootstrap_info: info
@@ -51,34 +54,37 @@ export async function getMeta({ material, policy }: Kms, signal?: AbortSignal): 
     kms_contract_address: facts.kmsContractAddress ?? null,
     chain_id: facts.chainId ?? null,
     app_auth_implementation: facts.appImplementation ?? null,
+    root_version: root.version,
+    root_versions: versions,
   }
 }
 
 /** With what clients mint the certificate they come back with. */
 export async function getTempCaCert(kms: Kms, signal?: AbortSignal): Promise<object> {
   await permitSelf(kms.policy, kms.self, signal)
-  const { temporaryCa } = kms.material
+  const { current } = kms.roots
   return {
-    temp_ca_cert: temporaryCa.certificate,
-    temp_ca_key: temporaryCa.key.pem,
-    ca_cert: ownCertificate(kms.material),
+    temp_ca_cert: current.temporaryCa.certificate,
+    temp_ca_key: current.temporaryCa.key.pem,
+    ca_cert: ownCertificate(current),
   }
 }
 
 /**
  * To which key the environment of an application is encrypted.
  *
- * @throws {ApiError} 400 `INVALID_REQUEST` for another length of the id.
+ * @throws {ApiError} 400 `INVALID_REQUEST` for another length of the id, or as {@link versionOf}.
  */
 export async function getAppEnvEncryptPubKey(
-  { material: { root }, policy, self, now }: Kms,
-  { app_id: appId }: z.output<typeof EnvKeyRequest>,
+  { roots, policy, self, now }: Kms,
+  { app_id: appId, root_version }: z.output<typeof EnvKeyRequest>,
   signal?: AbortSignal,
 ): Promise<object> {
   await permitSelf(policy, self, signal)
   if (appId.length !== ID_BYTES) {
     throw new ApiError(400, 'INVALID_REQUEST', 'app_id must be 20 bytes')
   }
+  const { root } = versionOf(roots, root_version)
   const publicKey = envPublicKey(root, appId)
   const timestamp = Math.floor(now() / 1000)
   return {
@@ -86,7 +92,20 @@ export async function getAppEnvEncryptPubKey(
     signature: hex(signRecoverable(root.k256, envKeyClaim(appId, publicKey))),
     timestamp,
     signature_v1: hex(signRecoverable(root.k256, envKeyClaim(appId, publicKey, timestamp))),
+    root_version: root.version,
   }
+}
+
+/**
+ * The version that somebody names, or the current one.
+ *
+ * @throws {ApiError} 400 `INVALID_REQUEST`, naming the versions that there are.
+ */
+export function versionOf(roots: Roots, version: number | undefined): RootMaterial {
+  const found = version === undefined ? roots.current : roots.materialOf(version)
+  if (found) return found
+  const message = `Unknown root version: ${version}; there are ${roots.versions.join(', ')}`
+  throw new ApiError(400, 'INVALID_REQUEST', message)
 }
 
 /** The root certificate, PEM. */

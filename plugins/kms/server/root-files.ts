@@ -10,23 +10,10 @@ import { publicKeyOf } from '../derivation/curves.ts'
 import { scalarOf } from '../derivation/hashed-key.ts'
 import type { RootKeys } from '../derivation/kms-keys.ts'
 import { parseJson } from '../policy/json.ts'
+import { ROOT_FILES, type RootFileName } from './root-file-names.ts'
 import type { BootstrapInfo, RootMaterial } from './root-material.ts'
 
-/**
- * The files of dstack's `cert_dir` that outlive a start (spec dstack §9.5), in the order they are
- * written: keys first, what tells of them last. Those without `secret` may be read by everybody.
- */
-export const ROOT_FILES = [
-  { name: 'root-ca.key', secret: true, required: true },
-  { name: 'root-k256.key', secret: true, required: true },
-  { name: 'tmp-ca.key', secret: true, required: true },
-  { name: 'root-ca.crt', secret: false, required: true },
-  { name: 'tmp-ca.crt', secret: false, required: true },
-  { name: 'rpc-domain', secret: false, required: true },
-  { name: 'bootstrap-info.json', secret: false, required: false },
-] as const
-
-export type RootFileName = (typeof ROOT_FILES)[number]['name']
+export { ROOT_FILES, type RootFileName }
 
 /** Content by name; a file that is not there has none. */
 export type RootFileContents = ReadonlyMap<RootFileName, Uint8Array>
@@ -35,7 +22,7 @@ const Info = v.object({ ca_pubkey: v.string(), k256_pubkey: v.string(), attestat
 
 const MAX_DOMAIN = 253
 
-/** What goes into the files, in their order. */
+/** What goes into the files of version 0, in their order. */
 export function writeRootFiles(material: RootMaterial): RootFileContents {
   const { root, authority, temporaryCa, domain, info } = material
   const contents: [RootFileName, Uint8Array][] = [
@@ -51,7 +38,7 @@ export function writeRootFiles(material: RootMaterial): RootFileContents {
 }
 
 /**
- * Reads what the files hold, and whether it belongs together.
+ * Reads what the files of version 0 hold, and whether it belongs together.
  *
  * @throws {Error} Naming the file that is not what it should be, and never quoting from it.
  */
@@ -63,13 +50,13 @@ export function readRootFiles(contents: RootFileContents): RootMaterial {
       throw new Error(`${name}: ${messageOf(error)}`)
     }
   }
-  const ca = read('root-ca.key', readKey)
+  const ca = read('root-ca.key', (bytes) => readCaKey(text(bytes)))
   const root: RootKeys = {
     version: 0,
     ca: ca.scalar,
     k256: read('root-k256.key', readK256),
   }
-  const temporary = read('tmp-ca.key', readKey).key
+  const temporary = read('tmp-ca.key', (bytes) => readCaKey(text(bytes))).key
   const authority = read('root-ca.crt', (bytes) => readAuthority(text(bytes), ca.key.privateKey))
   const [certificate = ''] = read('tmp-ca.crt', (bytes) =>
     readAuthority(text(bytes), temporary.privateKey),
@@ -96,8 +83,13 @@ export function checkDomain(domain: string): string {
   throw new Error('domain contains an invalid DNS label')
 }
 
-function readKey(bytes: Uint8Array): { readonly scalar: Uint8Array; readonly key: P256Key } {
-  const [der] = readPem(text(bytes), 'PRIVATE KEY', 1)
+/**
+ * Reads the key of an authority.
+ *
+ * @throws {Error} When it is no P-256 key in PKCS #8.
+ */
+export function readCaKey(pem: string): { readonly scalar: Uint8Array; readonly key: P256Key } {
+  const [der] = readPem(pem, 'PRIVATE KEY', 1)
   if (!der) throw new Error('it is no PKCS #8 key in PEM')
   // p256Key would take the scalar of another curve for one of its own.
   if (!isP256(der)) throw new Error('its key is not on P-256')
@@ -111,7 +103,8 @@ function isP256(der: Uint8Array): boolean {
   return key.asymmetricKeyDetails?.namedCurve === 'prime256v1'
 }
 
-function readK256(bytes: Uint8Array): Uint8Array {
+/** @throws {Error} When the bytes are no scalar of secp256k1. */
+export function readK256(bytes: Uint8Array): Uint8Array {
   if (bytes.length !== 32) throw new Error(`it has ${bytes.length} bytes, expected 32`)
   publicKeyOf('secp256k1', bytes)
   return bytes

@@ -1,10 +1,14 @@
-import { randomBytes } from 'node:crypto'
+import { randomFillSync } from 'node:crypto'
+import type { DistinguishedName } from '../../../src/x509/issue.ts'
 import { type Authority, selfSigned } from '../certificates/authority.ts'
 import { type P256Key, p256Key } from '../certificates/p256-key.ts'
 import { publicKeyOf, randomP256Scalar } from '../derivation/curves.ts'
 import type { RootKeys } from '../derivation/kms-keys.ts'
 
-/** What a KMS is, as long as it lives; its cluster shares everything but the domain. */
+/**
+ * What a KMS is with one version of root keys; its cluster shares everything but the domain. Domain
+ * and temporary authority are the same in all versions.
+ */
 export interface RootMaterial {
   readonly root: RootKeys
   /** Of the key `root.ca`. */
@@ -13,7 +17,7 @@ export interface RootMaterial {
   readonly temporaryCa: { readonly certificate: string; readonly key: P256Key }
   /** DNS name or IP address at which clients know it. */
   readonly domain: string
-  /** Absent where the keys came from another KMS. */
+  /** Absent where the keys came from another KMS, and in versions above 0. */
   readonly info: BootstrapInfo | undefined
 }
 
@@ -27,13 +31,13 @@ export interface BootstrapInfo {
   readonly attestation: Uint8Array
 }
 
-/** Fresh root keys, of version 0. */
-export function randomRootKeys(): RootKeys {
+/** Fresh root keys. */
+export function randomRootKeys(version = 0): RootKeys {
   for (;;) {
-    const k256 = new Uint8Array(randomBytes(32))
+    const k256 = randomFillSync(new Uint8Array(32))
     try {
       publicKeyOf('secp256k1', k256)
-      return { version: 0, ca: randomP256Scalar(), k256 }
+      return { version, ca: randomP256Scalar(), k256 }
     } catch {
       // Less than one in 2^127 is no scalar of the curve.
     }
@@ -52,17 +56,21 @@ export function createMaterial(
   temporary: Uint8Array = randomP256Scalar(),
 ): RootMaterial {
   const key = p256Key(temporary)
-  const [certificate = ''] = authorityNamed('Dstack Client Temp CA', key).chain
-  const authority = authorityNamed('Dstack KMS CA', p256Key(root.ca))
-  return { root, authority, temporaryCa: { certificate, key }, domain, info }
+  const [certificate = ''] = selfSigned(key, named('Dstack Client Temp CA'), []).chain
+  return { root, authority: rootAuthority(root), temporaryCa: { certificate, key }, domain, info }
 }
 
-const authorityNamed = (name: string, key: P256Key): Authority =>
-  selfSigned(
-    key,
-    [
-      ['O', 'Dstack'],
-      ['CN', name],
-    ],
-    [],
-  )
+/**
+ * The authority that root keys are, with a fresh certificate valid for ten years. Those of versions
+ * above 0 say which in their name: whoever knows several finds an issuer by it.
+ */
+export function rootAuthority({ version, ca }: RootKeys): Authority {
+  const unit = version === 0 ? undefined : `root version ${version}`
+  return selfSigned(p256Key(ca), named('Dstack KMS CA', unit), [])
+}
+
+const named = (name: string, unit?: string): DistinguishedName => [
+  ['O', 'Dstack'],
+  ...(unit === undefined ? [] : [['OU', unit] as const]),
+  ['CN', name],
+]

@@ -12,7 +12,7 @@ import { verifyEvidence } from '../trust/verified-evidence.ts'
 import { appAuthority, issueRequested } from './app-certificates.ts'
 import type { SignCertRequest } from './messages.ts'
 import { permitApp } from './permission.ts'
-import type { Kms } from './public-methods.ts'
+import { type Kms, versionOf } from './public-methods.ts'
 import { isSignedByItsKey, readSigningRequest, type SigningRequest } from './signing-request.ts'
 
 /**
@@ -23,10 +23,11 @@ import { isSignedByItsKey, readSigningRequest, type SigningRequest } from './sig
  *   hold, 401 `UNAUTHORIZED` for a wrong signature; as `verifyEvidence` and `permitApp`.
  */
 export async function signCert(
-  { material, policy, trust, now }: Kms,
-  { api_version, csr, signature }: z.output<typeof SignCertRequest>,
+  { roots, policy, trust, now }: Kms,
+  { api_version, csr, signature, root_version }: z.output<typeof SignCertRequest>,
   signal?: AbortSignal,
 ): Promise<object> {
+  versionOf(roots, root_version)
   const request = parsed(csr, api_version)
   if (!isSignedByItsKey(request, csr, signature)) {
     throw refusal('UNAUTHORIZED', 'Failed to verify csr signature')
@@ -36,6 +37,7 @@ export async function signCert(
   const { boot, bootTime } = await verifyEvidence(platform, request.spki, trust, now())
   await permitApp(policy, bootTime, signal)
   const appId = fromHex(boot.appId, 'app id')
+  const material = versionOf(roots, root_version)
   const scalar = appCaScalar(material.root, appId)
   const authority = appAuthority(material.authority, scalar, appId)
   scalar.fill(0)
