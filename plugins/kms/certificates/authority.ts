@@ -75,7 +75,7 @@ export function selfSigned(
   subject: DistinguishedName,
   extensions: readonly Der[],
 ): Authority {
-  const publicKey = createPublicKey(key.privateKey)
+  const { publicKey } = key
   const der = issueCertificate(
     {
       subject,

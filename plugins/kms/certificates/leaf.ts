@@ -1,10 +1,11 @@
-import { createPublicKey } from 'node:crypto'
+import type { KeyObject } from 'node:crypto'
 import { ApiError } from '../../../src/errors.ts'
 import { addressBytes } from '../../../src/tls/self-signed.ts'
 import { MAX_CERTIFICATE_BYTES } from '../../../src/x509/certificate.ts'
 import { type Der, implicit, oid, sequence } from '../../../src/x509/der-write.ts'
 import {
   certificatePem,
+  type DistinguishedName,
   extension,
   issueCertificate,
   keyUsage,
@@ -16,10 +17,10 @@ import {
   DEFAULT_NOT_BEFORE,
   TEN_YEARS_MS,
 } from './authority.ts'
-import type { P256Key } from './p256-key.ts'
 
 /** What an application wants in a certificate; times are Unix seconds. */
 export interface LeafRequest {
+  readonly organization?: string | undefined
   /** Common name; empty for none. */
   readonly subject: string
   /** DNS names and IP addresses. */
@@ -48,6 +49,7 @@ export function assertIssuable(request: LeafRequest): void {
 /**
  * Issues a certificate.
  *
+ * @param key Whose it is; nothing but the public half is looked at.
  * @param extensions Beside those that follow from the request.
  * @returns The chain in PEM, leaf first.
  * @throws {ApiError} 400 for a name no certificate can hold; 409 when what it is to hold makes it
@@ -55,14 +57,13 @@ export function assertIssuable(request: LeafRequest): void {
  */
 export function issueLeaf(
   authority: Authority,
-  key: P256Key,
+  { publicKey }: { readonly publicKey: KeyObject },
   request: LeafRequest,
   extensions: readonly Der[],
 ): readonly string[] {
-  const publicKey = createPublicKey(key.privateKey)
   const der = issueCertificate(
     {
-      subject: request.subject === '' ? [] : [['CN', request.subject]],
+      subject: subjectOf(request),
       issuer: authority.name,
       publicKey,
       ...validityOf(request),
@@ -88,6 +89,13 @@ export function issueLeaf(
   return [certificatePem(der), ...authority.chain]
 }
 
+function subjectOf({ organization, subject }: LeafRequest): DistinguishedName {
+  return [
+    ...(organization === undefined ? [] : [['O', organization] as const]),
+    ...(subject === '' ? [] : [['CN', subject] as const]),
+  ]
+}
+
 /** From 1975, and for ten years from now, unless asked otherwise; Unix milliseconds. */
 function validityOf({ notBefore, notAfter }: LeafRequest) {
   const validFrom = notBefore === undefined ? DEFAULT_NOT_BEFORE : notBefore * 1000
@@ -106,9 +114,10 @@ function usages({ serverAuth, clientAuth }: LeafRequest): readonly Der[] {
 }
 
 /** RFC 5280 §4.2.1.6: critical where nothing else names the subject. */
-function alternativeNames({ subject, altNames }: LeafRequest): readonly Der[] {
-  if (altNames.length === 0) return []
-  return [extension('2.5.29.17', subject === '', sequence(...altNames.map(generalName)))]
+function alternativeNames(request: LeafRequest): readonly Der[] {
+  if (request.altNames.length === 0) return []
+  const unnamed = subjectOf(request).length === 0
+  return [extension('2.5.29.17', unnamed, sequence(...request.altNames.map(generalName)))]
 }
 
 /** `[7]` an address of 4 or 16 bytes, `[2]` a DNS name in ASCII. */

@@ -7,13 +7,13 @@ import { evidenceReportData } from '../../../src/attest/ra-tls.ts'
 import { ScaleReader } from '../../../src/attest/scale.ts'
 import { isSignedBy, readPublicKey } from '../../../src/x509/signed.ts'
 import { LAST_SECOND, type LeafRequest } from '../certificates/leaf.ts'
+import { CONFIRM } from '../certificates/write-signing-request.ts'
 
 /** What an application's agent wants to have signed (spec dstack §8, CSR). */
 export interface SigningRequest {
   /** SubjectPublicKeyInfo, DER, of a key on P-256, in the one form that certificates have. */
   readonly spki: Uint8Array
   readonly publicKey: KeyObject
-  readonly organization: string | undefined
   readonly leaf: LeafRequest
   /** Put the evidence into the certificate. */
   readonly withEvidence: boolean
@@ -25,7 +25,6 @@ export interface SigningRequest {
 /** Of the request, as the message of the call has it: 2 has more fields, and a container. */
 export type SigningRequestVersion = 1 | 2
 
-const CONFIRM = 'please sign cert:'
 const MAX_ALT_NAMES = 32
 
 /** Algorithm and curve, and a point with both coordinates. */
@@ -45,13 +44,14 @@ export function readSigningRequest(
   const spki = new Uint8Array(reader.bytes())
   const organization = reader.option(() => reader.text())
   const leaf = {
+    organization,
     subject: reader.text(),
     altNames: reader.list(MAX_ALT_NAMES, () => reader.text()),
     serverAuth: reader.flag(),
     clientAuth: reader.flag(),
   }
   const withEvidence = reader.flag()
-  const common = { spki, publicKey: p256Of(spki), organization, withEvidence }
+  const common = { spki, publicKey: p256Of(spki), withEvidence }
   if (version === 1) {
     const attestation = olderEvidence(reader)
     return { ...common, leaf, withAppInfo: false, attestation }
