@@ -1,11 +1,13 @@
+import { createHash } from 'node:crypto'
 import { createServer as createHttpServer, type IncomingMessage } from 'node:http'
 import { type AddressInfo, createServer as createNetServer, type Socket } from 'node:net'
 import { clearTimeout, setTimeout } from 'node:timers'
 import { createServer as createTlsServer, type TLSSocket } from 'node:tls'
 import { getRequestListener } from '@hono/node-server'
 import type { Hono } from 'hono'
-import { toApiError } from '../../../src/errors.ts'
 import type { PemPair } from '../../../src/tls/self-signed.ts'
+import { type VerificationBudget, verificationBudget } from '../trust/verification-budget.ts'
+import { type VerificationCache, verificationCache } from '../trust/verification-cache.ts'
 import type { VerifiedEvidence } from '../trust/verified-evidence.ts'
 import { type ConnectionLimits, Connections } from './connections.ts'
 import type { KmsEnv } from './routes.ts'
@@ -26,6 +28,8 @@ export interface RaTlsOptions {
    */
   readonly verify: (certificate: Uint8Array | undefined) => Promise<VerifiedEvidence>
   readonly limits?: Partial<ConnectionLimits>
+  /** Pays for what clients have verified. Default: one of this listener's own. */
+  readonly budget?: VerificationBudget | undefined
 }
 
 /** A server that accepts connections. */
@@ -47,26 +51,28 @@ const LIMITS: ConnectionLimits = {
 
 const MAX_HEAD_BYTES = 64 * 1024
 
-/** How long what was found of a peer counts on his connection. */
-const VERIFIED_MS = 60_000
-
 /**
  * Serves HTTP/1.1 over TLS 1.3, in which clients may show a certificate (spec dstack §8). Any is
  * let in: whose it is, and whether that counts for anything, is found out when a method asks.
  *
- * TLS stands in front of `node:http`, as `node:https` hides the client's certificate on Bun.
+ * TLS stands in front of `node:http`, as `node:https` hides the client's certificate on Bun. Whoever
+ * does not speak it is cut off at once: to say so in plain HTTP is possible on Node only.
  *
  * @throws {Error} The system error when the address cannot be bound.
  */
 export function listenRaTls(options: RaTlsOptions): Promise<RaTlsListener> {
-  const { host, port, app, verify } = options
+  const { host, port, app } = options
+  const budget = options.budget ?? verificationBudget()
   const limits = { ...LIMITS, ...options.limits }
   const connections = new Connections(limits)
-  const peers = new Peers(verify)
+  const peers = new Peers(options.verify, budget)
   const answer = getRequestListener(
     (request, env) => {
       const { socket } = env.incoming as IncomingMessage
-      return app.fetch(request, { peer: () => peers.of(socket as TLSSocket) })
+      return app.fetch(request, {
+        peer: () => peers.of(socket as TLSSocket),
+        spend: () => budget.spend(socket.remoteAddress),
+      })
     },
     // Bun takes only responses of its own.
     { overrideGlobalObjects: false },
@@ -120,28 +126,32 @@ export function listenRaTls(options: RaTlsOptions): Promise<RaTlsListener> {
   })
 }
 
-/** Who is at the other end; looked at once a minute at most, also where he is refused. */
+/** Who is at the other end; looked at once a minute at most, however often he comes back. */
 class Peers {
   readonly #verify: RaTlsOptions['verify']
-  readonly #known = new WeakMap<Socket, { readonly who: Promise<VerifiedEvidence>; at: number }>()
+  readonly #budget: VerificationBudget
+  readonly #cache: VerificationCache = verificationCache()
+  /** Reading the certificate of a connection takes longer than to look this up. */
+  readonly #fingerprints = new WeakMap<Socket, string>()
 
-  constructor(verify: RaTlsOptions['verify']) {
+  constructor(verify: RaTlsOptions['verify'], budget: VerificationBudget) {
     this.#verify = verify
+    this.#budget = budget
   }
 
-  of(socket: TLSSocket): Promise<VerifiedEvidence> {
-    const known = this.#known.get(socket)
-    const at = performance.now()
-    if (known && at - known.at < VERIFIED_MS) return known.who
-    const who = this.#verify(certificateOf(socket))
-    this.#known.set(socket, { who, at })
-    who.catch((error) => {
-      // What is not the peer's fault may be mended with his next request.
-      if (toApiError(error).status !== 401) this.#known.delete(socket)
+  async of(socket: TLSSocket): Promise<VerifiedEvidence> {
+    const certificate = this.#fingerprints.has(socket) ? undefined : certificateOf(socket)
+    if (certificate) this.#fingerprints.set(socket, sha256(certificate))
+    const fingerprint = this.#fingerprints.get(socket)
+    if (fingerprint === undefined) return this.#verify(undefined)
+    return this.#cache.of(fingerprint, () => {
+      this.#budget.spend(socket.remoteAddress)
+      return this.#verify(certificate ?? certificateOf(socket))
     })
-    return who
   }
 }
+
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
 /** The client's own certificate, DER. Node answers with an empty object where there is none. */
 function certificateOf(socket: TLSSocket): Uint8Array | undefined {

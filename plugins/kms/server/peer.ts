@@ -28,5 +28,6 @@ export async function verifyPeer(
   const evidence = certificate && readingEvidence(() => readRaTls(certificate).evidence)
   if (!certificate || !evidence) throw refusal('UNAUTHORIZED', 'No attestation provided')
   readingEvidence(() => verifyPath([certificate], temporaryCa, at))
-  return verifyEvidence(evidence.platform, certificate.spki, trust, at)
+  const found = await verifyEvidence(evidence.platform, certificate.spki, trust, at)
+  return { ...found, validUntil: Math.min(certificate.notAfter, temporaryCa.notAfter) }
 }

@@ -7,11 +7,16 @@ import { raTlsReportData } from '../../../src/attest/ra-tls.ts'
 import type { Collateral } from '../../../src/attest/tdx/collateral.ts'
 import { parsePckExtension, pckChainOf } from '../../../src/attest/tdx/pck.ts'
 import { parseQuote, type Quote } from '../../../src/attest/tdx/quote.ts'
+import { intelSgxRoot } from '../../../src/attest/tdx/root.ts'
 import type { TcbStatus } from '../../../src/attest/tdx/tcb-info.ts'
+import { checkPckChain } from '../../../src/attest/tdx/trust.ts'
 import { verifyQuote } from '../../../src/attest/tdx/verify.ts'
 import { reasonOf, type Step, type Verdict } from '../../../src/attest/verdict.ts'
+import { parseCertificate } from '../../../src/x509/certificate.ts'
 import { type BootInfo, nitroBootInfo, tdxBootInfo } from '../policy/boot-info.ts'
+import { authorityOf, type QuotedPlatform } from './platform.ts'
 import { notVerified, readingEvidence, refusal } from './refusal.ts'
+import { TrustError } from './trust-error.ts'
 
 /** Whom to believe about evidence. */
 export interface EvidenceTrust {
@@ -22,19 +27,12 @@ export interface EvidenceTrust {
   /**
    * What Intel says of a kind of platform; undefined where that is not known.
    *
-   * @param platform As a quote that is not verified yet names it.
+   * @param platform As a quote names it, of which only the PCK certificate is verified yet.
+   * @throws {TrustError} When it cannot be found out now.
    */
   readonly collateral: (platform: QuotedPlatform) => Promise<Collateral | undefined>
   /** Default true; false for clouds that start TDs without it, whose kernel sets it later. */
   readonly requireSeptVeDisable?: boolean | undefined
-}
-
-/** By what collateral is found. */
-export interface QuotedPlatform {
-  /** 12 hex digits. */
-  readonly fmspc: string
-  /** Which authority of Intel's issued the PCK certificate. */
-  readonly ca: 'processor' | 'platform'
 }
 
 /** Evidence that is genuine, about the key it is shown with, and of nobody who debugs. */
@@ -43,6 +41,8 @@ export interface VerifiedEvidence {
   readonly boot: BootInfo
   /** The same when certificates are (spec dstack §6.4). */
   readonly bootTime: BootInfo
+  /** When what it came with ceases to be valid, where that is known; Unix time in milliseconds. */
+  readonly validUntil?: number | undefined
 }
 
 /**
@@ -67,6 +67,7 @@ const OF_COLLATERAL: ReadonlySet<string> = new Set([
   'TCB info',
   'QE identity',
 ])
+const NO_COLLATERAL = 'Cannot judge the quote: there is no valid collateral for its platform'
 const REVOKED: ReadonlySet<string | undefined> = new Set(['PCK_REVOKED', 'PCK_CA_REVOKED'])
 
 /**
@@ -78,13 +79,26 @@ const REVOKED: ReadonlySet<string | undefined> = new Set(['PCK_REVOKED', 'PCK_CA
  * @throws {ApiError} 401 `UNAUTHORIZED`; 500 `INTERNAL_ERROR` when there is no collateral to judge
  *   it with, or none that is valid.
  */
-export async function verifyEvidence(
+export function verifyEvidence(
   platform: ContainerPlatform,
   spki: Uint8Array,
   trust: EvidenceTrust,
   at: number,
 ): Promise<VerifiedEvidence> {
-  const reportData = raTlsReportData(spki)
+  return verifyEvidenceOver(platform, raTlsReportData(spki), trust, at)
+}
+
+/**
+ * The same for evidence about something else than the key of a certificate.
+ *
+ * @param reportData What it has to be made over, 64 bytes.
+ */
+export async function verifyEvidenceOver(
+  platform: ContainerPlatform,
+  reportData: Uint8Array,
+  trust: EvidenceTrust,
+  at: number,
+): Promise<VerifiedEvidence> {
   if (platform.kind === 'nitro-enclave') {
     const root = trust.nitroRoot ? { root: trust.nitroRoot } : {}
     const claims = accepted(verifyDocument(platform.document, { ...root, at, reportData }))
@@ -96,7 +110,7 @@ export async function verifyEvidence(
       root: trust.tdxRoot,
       at,
       reportData,
-      collateral: await collateralOf(platform.quote, trust),
+      collateral: await collateralOf(platform.quote, trust, at),
       policy: {
         acceptedStatuses: FOR_POLICY,
         requireSeptVeDisable: trust.requireSeptVeDisable ?? true,
@@ -112,22 +126,34 @@ export async function verifyEvidence(
   })
 }
 
-/** Undefined where there is none, or the quote does not say for which platform. */
+/**
+ * Undefined where there is none, or the quote does not come from a platform of the maker's: only
+ * about platforms that exist are others asked.
+ *
+ * @throws {ApiError} 500 `INTERNAL_ERROR`.
+ */
 async function collateralOf(
   quote: Uint8Array,
-  { collateral }: EvidenceTrust,
+  { collateral, tdxRoot }: EvidenceTrust,
+  at: number,
 ): Promise<Collateral | undefined> {
   let platform: QuotedPlatform
   try {
-    const [pck, { subject }] = pckChainOf(parseQuote(quote))
-    const ca = subject.commonName?.includes('Processor') ? 'processor' : 'platform'
-    platform = { fmspc: toHex(parsePckExtension(pck).fmspc), ca }
+    const chain = pckChainOf(parseQuote(quote))
+    checkPckChain(chain, { root: parseCertificate(tdxRoot ?? intelSgxRoot()), at })
+    const [pck, { subject }] = chain
+    platform = { fmspc: toHex(parsePckExtension(pck).fmspc), ca: authorityOf(subject) }
   } catch (error) {
     // The verifier says better what is wrong with it.
     if (error instanceof EvidenceError) return undefined
     throw error
   }
-  return collateral(platform)
+  try {
+    return await collateral(platform)
+  } catch (error) {
+    if (error instanceof TrustError) throw refusal('INTERNAL_ERROR', NO_COLLATERAL, error)
+    throw error
+  }
 }
 
 /** The claims of a verdict that accepts; each of them was looked at. */
@@ -140,8 +166,7 @@ function refusalOf(step: Step | undefined) {
   const { name = '', detail = 'nothing was verified', code = 'UNVERIFIED' } = step ?? {}
   const cause = new EvidenceError(code, detail)
   if (OF_COLLATERAL.has(name) && !REVOKED.has(code)) {
-    const message = 'Cannot judge the quote: there is no valid collateral for its platform'
-    return refusal('INTERNAL_ERROR', message, cause)
+    return refusal('INTERNAL_ERROR', NO_COLLATERAL, cause)
   }
   // In the words of dstack, which clients may look for.
   return notVerified(code === 'REPORT_DATA_MISMATCH' ? 'report data mismatch' : detail, cause)
