@@ -33,6 +33,12 @@ export interface KmsEnv {
   Bindings: {
     /** @throws {ApiError} As `verifyPeer`. */
     readonly peer: () => Promise<VerifiedEvidence>
+    /**
+     * Pays for looking at evidence that did not come with the connection.
+     *
+     * @throws {ApiError} 429 `RATE_LIMITED`.
+     */
+    readonly spend: () => void
   }
 }
 
@@ -100,9 +106,10 @@ export function kmsRoutes({ kms, requests, onRefused }: KmsRouteParts): Hono<Kms
   method(['GetKmsKey'], KmsKeyRequest, async (_, c) =>
     prpcJson(await getKmsKey(kms, (await c.env.peer()).boot, signal(c))),
   )
-  method(['SignCert'], SignCertRequest, async (args, c) =>
-    prpcJson(await signCert(kms, args, signal(c))),
-  )
+  method(['SignCert'], SignCertRequest, async (args, c) => {
+    c.env.spend()
+    return prpcJson(await signCert(kms, args, signal(c)))
+  })
   method(['GetKey', 'getKey'], NamedKeyRequest, async (args, c) => {
     const key = await getKey(kms, (await c.env.peer()).boot, args, signal(c))
     return wantsJson(c) ? prpcJson({ key: hex(key) }) : rawKey(key)
