@@ -14,13 +14,26 @@ import { ApiError, messageOf } from '../../../src/errors.ts'
  * @param config The `vm_config`.
  * @throws {ApiError} As `deviceProblem` says; 502 `EVIDENCE_UNUSABLE` for what is not about the key.
  */
-export async function evidenceAbout(
+export function evidenceAbout(
   attester: Attester,
   spki: Uint8Array,
   config: string,
   options: CallOptions,
 ): Promise<Container> {
-  const reportData = raTlsReportData(spki)
+  return evidenceOver(attester, raTlsReportData(spki), config, options)
+}
+
+/**
+ * The same about something else than the key of a certificate.
+ *
+ * @param reportData What it is made over, 64 bytes.
+ */
+export async function evidenceOver(
+  attester: Attester,
+  reportData: Uint8Array,
+  config: string,
+  options: CallOptions,
+): Promise<Container> {
   const container = await attestation(attester, reportData, config, options).catch((error) => {
     throw deviceProblem(error)
   })
