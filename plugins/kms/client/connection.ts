@@ -38,6 +38,8 @@ export interface KmsConnection {
    *
    * @param method `GetAppKey`, without the service's name.
    * @throws {KmsError}
+   * @throws {ApiError} When this machine cannot prove itself on another connection; as
+   *   `evidenceAbout`.
    */
   call(
     method: string,
