@@ -4,15 +4,13 @@ import { hex } from '../../../src/compat/prpc/bytes.ts'
 import { ApiError } from '../../../src/errors.ts'
 import { p256Key } from '../certificates/p256-key.ts'
 import { keyV0 } from '../derivation/app-keys.ts'
-import { publicKeyOf } from '../derivation/curves.ts'
-import { appRootKey, diskKey, envKey, issuedClaim } from '../derivation/kms-keys.ts'
+import { appRootKey } from '../derivation/kms-keys.ts'
 import type { BootInfo } from '../policy/boot-info.ts'
-import { signRecoverable } from '../signing/recoverable.ts'
 import { refusal } from '../trust/refusal.ts'
+import { DerivedKeys } from './derived-keys.ts'
 import type { AppKeyRequest, NamedKeyRequest } from './messages.ts'
 import { permitApp, permitKms } from './permission.ts'
 import { type Kms, ownCertificate, versionOf } from './public-methods.ts'
-import type { Roots } from './roots.ts'
 
 /*
  * What only verified peers get (spec dstack §9.1, §2.2), if the policy allows it. All throw as
@@ -29,7 +27,7 @@ const MAX_API_VERSION = 1
  *   `versionOf`.
  */
 export async function getAppKey(
-  { roots, policy }: Kms,
+  kms: Kms,
   peer: BootInfo,
   { api_version, root_version }: z.output<typeof AppKeyRequest>,
   signal?: AbortSignal,
@@ -37,19 +35,20 @@ export async function getAppKey(
   if (api_version > MAX_API_VERSION) {
     throw new ApiError(400, 'INVALID_REQUEST', `Unsupported API version: ${api_version}`)
   }
-  assertVersion(roots, root_version)
-  const { gatewayAppId } = await permitApp(policy, peer, signal)
-  const material = versionOf(roots, root_version)
+  assertVersion(kms, root_version)
+  const { gatewayAppId } = await permitApp(kms.policy, peer, signal)
+  const material = versionOf(kms.roots, root_version)
   const { root } = material
   const { appId, instanceId } = idsOf(peer)
-  const key = appRootKey(root, appId)
-  const claim = issuedClaim(appId, publicKeyOf('secp256k1', key))
+  const derived = kms.derived ?? new DerivedKeys(0)
   return {
     ca_cert: ownCertificate(material),
-    disk_crypt_key: spent(diskKey(root, appId, instanceId)),
-    env_crypt_key: spent(envKey(root, appId)),
-    k256_key: spent(key),
-    k256_signature: hex(signRecoverable(root.k256, claim)),
+    disk_crypt_key: derived.disk(root, appId, instanceId, hex),
+    ...derived.app(root, appId, (keys) => ({
+      env_crypt_key: hex(keys.env),
+      k256_key: hex(keys.root),
+      k256_signature: hex(keys.rootSignature),
+    })),
     tproxy_app_id: gatewayAppId,
     gateway_app_id: gatewayAppId,
     os_image_hash: peer.osImageHash,
@@ -62,12 +61,9 @@ export async function getAppKey(
  *
  * @param peer Who asks, verified.
  */
-export async function getKmsKey(
-  { roots, policy }: Kms,
-  peer: BootInfo,
-  signal?: AbortSignal,
-): Promise<object> {
-  await permitKms(policy, peer, signal)
+export async function getKmsKey(kms: Kms, peer: BootInfo, signal?: AbortSignal): Promise<object> {
+  await permitKms(kms.policy, peer, signal)
+  const { roots } = kms
   const { current, versions } = roots
   const keys = versions.map((version) => {
     const { ca, k256 } = versionOf(roots, version).root
@@ -85,18 +81,18 @@ export async function getKmsKey(
  *   400 as `versionOf`.
  */
 export async function getKey(
-  { roots, policy }: Kms,
+  kms: Kms,
   peer: BootInfo,
   { name, root_version }: z.output<typeof NamedKeyRequest>,
   signal?: AbortSignal,
 ): Promise<Uint8Array> {
-  assertVersion(roots, root_version)
-  const { keys } = await permitApp(policy, peer, signal)
+  assertVersion(kms, root_version)
+  const { keys } = await permitApp(kms.policy, peer, signal)
   if (keys !== undefined && !keys.includes(name)) {
     const why = `No key is kept for ${JSON.stringify(name.slice(0, 64))}`
     throw refusal('KEY_NOT_FOUND', `${why}: the policy does not name it`)
   }
-  const { root } = versionOf(roots, root_version)
+  const { root } = versionOf(kms.roots, root_version)
   const appKey = appRootKey(root, idsOf(peer).appId)
   const key = keyV0(appKey, name)
   appKey.fill(0)
@@ -104,7 +100,7 @@ export async function getKey(
 }
 
 /** Before anybody is asked; the keys are taken after that, as they may be gone by then. */
-function assertVersion(roots: Roots, version: number | undefined): void {
+function assertVersion({ roots }: Kms, version: number | undefined): void {
   versionOf(roots, version)
 }
 
@@ -113,11 +109,4 @@ function idsOf({ appId, instanceId }: BootInfo) {
     appId: fromHex(appId, 'app id'),
     instanceId: fromHex(instanceId, 'instance id'),
   }
-}
-
-/** A secret as it is answered; its bytes are overwritten. */
-function spent(secret: Uint8Array): string {
-  const text = hex(secret)
-  secret.fill(0)
-  return text
 }

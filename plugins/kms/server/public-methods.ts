@@ -7,15 +7,18 @@ import type { BootInfo } from '../policy/boot-info.ts'
 import { type Policy, PolicyError, type PolicyFacts } from '../policy/policy.ts'
 import { signRecoverable } from '../signing/recoverable.ts'
 import type { EvidenceTrust } from '../trust/verified-evidence.ts'
+import type { DerivedKeys } from './derived-keys.ts'
 import type { EnvKeyRequest } from './messages.ts'
 import { permitSelf } from './permission.ts'
 import type { RootMaterial } from './root-material.ts'
-import type { Roots } from './roots.ts'
+import type { Roots } from './root-set.ts'
 
 /** What a KMS answers with. */
 export interface Kms {
-  /** Asked anew for each answer, so that a rotation shows with the next one. */
+  /** May change from one reading to the next: keys of an earlier one are overwritten by then. */
   readonly roots: Roots
+  /** Keys that are kept for the next time; absent: none are. */
+  readonly derived?: DerivedKeys | undefined
   readonly policy: Policy
   /** Whom it believes. */
   readonly trust: EvidenceTrust
@@ -31,12 +34,12 @@ export interface Kms {
  */
 
 /** About the KMS. What the policy cannot tell just now is left at null: the keys do not hang on it. */
-export async function getMeta({ roots, policy }: Kms, signal?: AbortSignal): Promise<object> {
-  const facts = await policy.describe(signal).catch((error): PolicyFacts => {
+export async function getMeta(kms: Kms, signal?: AbortSignal): Promise<object> {
+  const facts = await kms.policy.describe(signal).catch((error): PolicyFacts => {
     if (error instanceof PolicyError) return { isDev: false }
     throw error
   })
-  const { current, versions } = roots
+  const { current, versions } = kms.roots
   const { root, info } = current
   return {
     ca_cert: ownCertificate(current),
@@ -76,17 +79,17 @@ export async function getTempCaCert(kms: Kms, signal?: AbortSignal): Promise<obj
  * @throws {ApiError} 400 `INVALID_REQUEST` for another length of the id, or as {@link versionOf}.
  */
 export async function getAppEnvEncryptPubKey(
-  { roots, policy, self, now }: Kms,
+  kms: Kms,
   { app_id: appId, root_version }: z.output<typeof EnvKeyRequest>,
   signal?: AbortSignal,
 ): Promise<object> {
-  await permitSelf(policy, self, signal)
+  await permitSelf(kms.policy, kms.self, signal)
   if (appId.length !== ID_BYTES) {
     throw new ApiError(400, 'INVALID_REQUEST', 'app_id must be 20 bytes')
   }
-  const { root } = versionOf(roots, root_version)
+  const { root } = versionOf(kms.roots, root_version)
   const publicKey = envPublicKey(root, appId)
-  const timestamp = Math.floor(now() / 1000)
+  const timestamp = Math.floor(kms.now() / 1000)
   return {
     public_key: hex(publicKey),
     signature: hex(signRecoverable(root.k256, envKeyClaim(appId, publicKey))),

@@ -3,8 +3,9 @@ import { isIP } from 'node:net'
 import * as v from 'valibot'
 import { fromHex, sameBytes, toHex } from '../../../src/attest/hex.ts'
 import { messageOf } from '../../../src/errors.ts'
+import { isIssuedBy, parseCertificate } from '../../../src/x509/certificate.ts'
 import { readPem } from '../../../src/x509/pem.ts'
-import { readAuthority } from '../certificates/authority.ts'
+import { type Authority, readAuthority } from '../certificates/authority.ts'
 import { type P256Key, p256Key } from '../certificates/p256-key.ts'
 import { publicKeyOf } from '../derivation/curves.ts'
 import { scalarOf } from '../derivation/hashed-key.ts'
@@ -21,6 +22,7 @@ export type RootFileContents = ReadonlyMap<RootFileName, Uint8Array>
 const Info = v.object({ ca_pubkey: v.string(), k256_pubkey: v.string(), attestation: v.string() })
 
 const MAX_DOMAIN = 253
+const MAX_CHAIN = 4
 
 /** What goes into the files of version 0, in their order. */
 export function writeRootFiles(material: RootMaterial): RootFileContents {
@@ -57,9 +59,9 @@ export function readRootFiles(contents: RootFileContents): RootMaterial {
     k256: read('root-k256.key', readK256),
   }
   const temporary = read('tmp-ca.key', (bytes) => readCaKey(text(bytes))).key
-  const authority = read('root-ca.crt', (bytes) => readAuthority(text(bytes), ca.key.privateKey))
+  const authority = read('root-ca.crt', (bytes) => readCaCertificate(text(bytes), ca.key, 'any'))
   const [certificate = ''] = read('tmp-ca.crt', (bytes) =>
-    readAuthority(text(bytes), temporary.privateKey),
+    readCaCertificate(text(bytes), temporary, 'any'),
   ).chain
   const domain = read('rpc-domain', readDomain)
   const info = contents.has('bootstrap-info.json')
@@ -101,6 +103,25 @@ export function readCaKey(pem: string): { readonly scalar: Uint8Array; readonly 
 function isP256(der: Uint8Array): boolean {
   const key = createPrivateKey({ key: Buffer.from(der), format: 'der', type: 'pkcs8' })
   return key.asymmetricKeyDetails?.namedCurve === 'prime256v1'
+}
+
+/**
+ * Reads the certificate of an authority, with those above it if there are.
+ *
+ * @param issuer `own`: it has to be self-signed.
+ * @throws {Error} When it is another key's, or not signed by its issuer as far as that can be told.
+ */
+export function readCaCertificate(
+  pem: string,
+  { privateKey }: P256Key,
+  issuer: 'any' | 'own',
+): Authority {
+  const authority = readAuthority(pem, privateKey)
+  const [der = new Uint8Array()] = readPem(pem, 'CERTIFICATE', MAX_CHAIN)
+  const own = parseCertificate(der)
+  const selfIssued = sameBytes(own.issuer.der, own.subject.der)
+  if (isIssuedBy(own, own) || (issuer === 'any' && !selfIssued)) return authority
+  throw new Error('the certificate is damaged')
 }
 
 /** @throws {Error} When the bytes are no scalar of secp256k1. */

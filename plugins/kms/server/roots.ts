@@ -19,7 +19,8 @@ import {
   type StoreSteps,
   unusable,
 } from './root-folder.ts'
-import { type RootMaterial, randomRootKeys } from './root-material.ts'
+import { randomRootKeys } from './root-material.ts'
+import { clearRoots, type Roots, rootsFrom, zero } from './root-set.ts'
 import { openRootKeys } from './root-store.ts'
 import {
   clusterOf,
@@ -30,56 +31,15 @@ import {
   writeVersionFile,
 } from './version-file.ts'
 
+export { clearRoots, type Roots, rootsFrom } from './root-set.ts'
+
 /*
- * Versions of root keys. Version 0 derives what dstack does; each later one has an authority and a
- * signing key of its own, so that neither a leaked key nor a pinned root of one version says
- * anything about another. What follows the version: the root certificate and all that is issued
- * under it, the key that signs, and everything that is derived. What does not: the temporary
- * authority, whose key is public, and the domain.
- *
  * A folder has version 0 in dstack's files, each later version in one file that is made once and
  * never written again, and in `root-current` which version is answered to those who name none.
- */
-
-/** All root keys of a KMS. */
-export interface Roots {
-  /** What is answered when nobody says which. */
-  readonly current: RootMaterial
-  /** From 0 on, without gaps. */
-  readonly versions: readonly number[]
-  of(version: number): RootKeys | undefined
-  materialOf(version: number): RootMaterial | undefined
-}
-
-/**
- * Versions that belong together.
  *
- * @param materials Of versions 0 and what follows it, in order.
- * @param current Which of them is the current one.
+ * Each change is one file that is made or replaced whole, so that a process which ends at any moment
+ * has made it or not; none takes a key away. Whoever holds keys in memory opens them again afterwards.
  */
-export function rootsFrom(materials: readonly RootMaterial[], current = 0): Roots {
-  const found = materials[current]
-  if (!found) throw new RangeError(`Cannot use root version ${current}: there is none`)
-  return {
-    current: found,
-    versions: materials.map(({ root }) => root.version),
-    of: (version) => materials[version]?.root,
-    materialOf: (version) => materials[version],
-  }
-}
-
-/** Overwrites all root keys; nothing is derived from them afterwards. */
-export function clearRoots(roots: Roots): void {
-  for (const version of roots.versions) {
-    const keys = roots.of(version)
-    if (keys) zero(keys)
-  }
-}
-
-function zero({ ca, k256 }: RootKeys): void {
-  ca.fill(0)
-  k256.fill(0)
-}
 
 /**
  * The root keys in a folder, of all versions.
@@ -199,21 +159,6 @@ async function opened(folder: string, steps: StoreSteps): Promise<Roots> {
   throw new RootStoreError('ROOT_VERSION_UNKNOWN', `Cannot change root versions: ${why}`)
 }
 
-function openVersion(
-  folder: string,
-  version: number,
-  cluster: string,
-  renewed: boolean,
-): Promise<RootVersion> {
-  const name = versionFile(version)
-  return reading(folder, name, async () => {
-    const certificate = renewed
-      ? await readRootFile(folder, versionCertificate(version))
-      : undefined
-    return readVersionFile(await readRootFile(folder, name), version, cluster, certificate)
-  })
-}
-
 async function writeVersion(
   folder: string,
   root: RootKeys,
@@ -253,6 +198,21 @@ function assertSame(ours: RootKeys | undefined, theirs: RootKeys): void {
 
 const same = (a: Uint8Array, b: Uint8Array): boolean =>
   a.length === b.length && timingSafeEqual(a, b)
+
+function openVersion(
+  folder: string,
+  version: number,
+  cluster: string,
+  renewed: boolean,
+): Promise<RootVersion> {
+  const name = versionFile(version)
+  return reading(folder, name, async () => {
+    const certificate = renewed
+      ? await readRootFile(folder, versionCertificate(version))
+      : undefined
+    return readVersionFile(await readRootFile(folder, name), version, cluster, certificate)
+  })
+}
 
 /** What fails is that the keys cannot be used, because of one file. */
 function reading<T>(folder: string, name: string, work: () => Promise<T>): Promise<T> {

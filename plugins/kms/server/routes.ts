@@ -7,6 +7,7 @@ import { prpcError, prpcJson } from '../../../src/compat/prpc.ts'
 import { ApiError, errnoOf, toApiError } from '../../../src/errors.ts'
 import type { Counter } from '../../../src/metrics.ts'
 import { VERSION } from '../../../src/version.ts'
+import type { BootInfo } from '../policy/boot-info.ts'
 import type { VerifiedEvidence } from '../trust/verified-evidence.ts'
 import { getAppKey, getKey, getKmsKey } from './key-methods.ts'
 import {
@@ -26,6 +27,8 @@ export interface KmsRouteParts {
   readonly requests: Counter
   /** Told of what went wrong, for the log; callers see less. */
   readonly onRefused: (method: string, error: ApiError) => void
+  /** Told of keys and certificates that were given away. */
+  readonly onReleased?: (method: string, to: BootInfo) => void
 }
 
 /** What the listener knows of a connection. */
@@ -46,7 +49,8 @@ export interface KmsEnv {
 const MAX_BODY_BYTES = 1024 * 1024
 
 /** Requests by HTTP (spec dstack §4, §9.1): `/prpc/KMS.GetMeta`, `/prpc/GetMeta`, …, `/health`. */
-export function kmsRoutes({ kms, requests, onRefused }: KmsRouteParts): Hono<KmsEnv> {
+export function kmsRoutes(parts: KmsRouteParts): Hono<KmsEnv> {
+  const { kms, requests, onRefused } = parts
   const app = new Hono<KmsEnv>()
 
   app.use(async (c, next) => {
@@ -93,6 +97,18 @@ export function kmsRoutes({ kms, requests, onRefused }: KmsRouteParts): Hono<Kms
     }
   }
 
+  /** Answers a peer whose evidence was verified. */
+  async function toPeer(
+    name: string,
+    c: Context<KmsEnv>,
+    answer: (boot: BootInfo) => Promise<Response>,
+  ): Promise<Response> {
+    const { boot } = await c.env.peer()
+    const response = await answer(boot)
+    parts.onReleased?.(name, boot)
+    return response
+  }
+
   const signal = (c: Context<KmsEnv>) => c.req.raw.signal
 
   plain('GetMeta', (c) => getMeta(kms, signal(c)))
@@ -100,20 +116,25 @@ export function kmsRoutes({ kms, requests, onRefused }: KmsRouteParts): Hono<Kms
   method(['GetAppEnvEncryptPubKey'], EnvKeyRequest, async (args, c) =>
     prpcJson(await getAppEnvEncryptPubKey(kms, args, signal(c))),
   )
-  method(['GetAppKey'], AppKeyRequest, async (args, c) =>
-    prpcJson(await getAppKey(kms, (await c.env.peer()).boot, args, signal(c))),
+  method(['GetAppKey'], AppKeyRequest, (args, c) =>
+    toPeer('GetAppKey', c, async (boot) => prpcJson(await getAppKey(kms, boot, args, signal(c)))),
   )
-  method(['GetKmsKey'], KmsKeyRequest, async (_, c) =>
-    prpcJson(await getKmsKey(kms, (await c.env.peer()).boot, signal(c))),
+  method(['GetKmsKey'], KmsKeyRequest, (_, c) =>
+    toPeer('GetKmsKey', c, async (boot) => prpcJson(await getKmsKey(kms, boot, signal(c)))),
   )
   method(['SignCert'], SignCertRequest, async (args, c) => {
     c.env.spend()
-    return prpcJson(await signCert(kms, args, signal(c)))
+    const onReleased = (to: BootInfo) => parts.onReleased?.('SignCert', to)
+    return prpcJson(await signCert(kms, args, signal(c), onReleased))
   })
-  method(['GetKey', 'getKey'], NamedKeyRequest, async (args, c) => {
-    const key = await getKey(kms, (await c.env.peer()).boot, args, signal(c))
-    return wantsJson(c) ? prpcJson({ key: hex(key) }) : rawKey(key)
-  })
+  method(['GetKey', 'getKey'], NamedKeyRequest, (args, c) =>
+    toPeer('GetKey', c, async (boot) => {
+      const key = await getKey(kms, boot, args, signal(c))
+      const response = wantsJson(c) ? prpcJson({ key: hex(key) }) : rawKey(key)
+      key.fill(0)
+      return response
+    }),
+  )
   return app
 }
 

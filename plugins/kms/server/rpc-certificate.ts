@@ -5,7 +5,7 @@ import type { CallOptions } from '../../../src/device/devices.ts'
 import type { PemPair } from '../../../src/tls/self-signed.ts'
 import { evidenceAbout } from '../certificates/evidence.ts'
 import { issueLeaf } from '../certificates/leaf.ts'
-import { p256Key } from '../certificates/p256-key.ts'
+import { type P256Key, p256Key } from '../certificates/p256-key.ts'
 import { randomP256Scalar } from '../derivation/curves.ts'
 import type { RootMaterial } from './root-material.ts'
 
@@ -13,14 +13,21 @@ import type { RootMaterial } from './root-material.ts'
 export interface RpcCertificate {
   /** Its chain, and its key. */
   readonly pair: PemPair
+  /** For a certificate that takes its place: clients that come back expect the same key. */
+  readonly key: P256Key
   /** SubjectPublicKeyInfo, DER. */
   readonly spki: Uint8Array
   /** The evidence inside, by which a KMS learns what it measured itself. */
   readonly platform: ContainerPlatform
 }
 
+/** How one is made. */
+export interface RpcCertificateOptions extends CallOptions {
+  readonly key?: P256Key | undefined
+}
+
 /**
- * A certificate for a fresh key with fresh evidence: for the domain of the KMS, with the usage by
+ * A certificate with fresh evidence, for a fresh key unless one is given: for the domain of the KMS, with the usage by
  * which clients tell a KMS from an application (spec dstack §8, §9.5).
  *
  * @throws {ApiError} As `evidenceAbout`; 409 when the evidence makes it larger than peers read.
@@ -28,9 +35,8 @@ export interface RpcCertificate {
 export async function issueRpcCertificate(
   { authority, domain }: RootMaterial,
   attester: Attester,
-  options: CallOptions = {},
+  { key = p256Key(randomP256Scalar()), ...options }: RpcCertificateOptions = {},
 ): Promise<RpcCertificate> {
-  const key = p256Key(randomP256Scalar())
   const attestation = await evidenceAbout(attester, key.spki, '', options)
   const chain = issueLeaf(
     authority,
@@ -39,5 +45,5 @@ export async function issueRpcCertificate(
     raTlsExtensions({ usage: 'kms:rpc', attestation }),
   )
   const pair = { cert: chain.join(''), key: key.pem }
-  return { pair, spki: key.spki, platform: attestation.platform }
+  return { pair, key, spki: key.spki, platform: attestation.platform }
 }

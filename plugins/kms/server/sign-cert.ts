@@ -5,11 +5,11 @@ import { raTlsExtensions } from '../../../src/attest/ra-tls.ts'
 import type { CertifiedApp } from '../../../src/attest/ra-tls-app.ts'
 import { ApiError } from '../../../src/errors.ts'
 import { assertIssuable } from '../certificates/leaf.ts'
-import { appCaScalar } from '../derivation/kms-keys.ts'
 import type { BootInfo } from '../policy/boot-info.ts'
 import { refusal } from '../trust/refusal.ts'
 import { verifyEvidence } from '../trust/verified-evidence.ts'
-import { appAuthority, issueRequested } from './app-certificates.ts'
+import { issueRequested } from './app-certificates.ts'
+import { DerivedKeys } from './derived-keys.ts'
 import type { SignCertRequest } from './messages.ts'
 import { permitApp } from './permission.ts'
 import { type Kms, versionOf } from './public-methods.ts'
@@ -23,24 +23,23 @@ import { isSignedByItsKey, readSigningRequest, type SigningRequest } from './sig
  *   hold, 401 `UNAUTHORIZED` for a wrong signature; as `verifyEvidence` and `permitApp`.
  */
 export async function signCert(
-  { roots, policy, trust, now }: Kms,
+  kms: Kms,
   { api_version, csr, signature, root_version }: z.output<typeof SignCertRequest>,
   signal?: AbortSignal,
+  onSigned: (to: BootInfo) => void = () => undefined,
 ): Promise<object> {
-  versionOf(roots, root_version)
+  versionOf(kms.roots, root_version)
   const request = parsed(csr, api_version)
   if (!isSignedByItsKey(request, csr, signature)) {
     throw refusal('UNAUTHORIZED', 'Failed to verify csr signature')
   }
   assertIssuable(request.leaf)
   const { platform } = request.attestation
-  const { boot, bootTime } = await verifyEvidence(platform, request.spki, trust, now())
-  await permitApp(policy, bootTime, signal)
+  const { boot, bootTime } = await verifyEvidence(platform, request.spki, kms.trust, kms.now())
+  await permitApp(kms.policy, bootTime, signal)
   const appId = fromHex(boot.appId, 'app id')
-  const material = versionOf(roots, root_version)
-  const scalar = appCaScalar(material.root, appId)
-  const authority = appAuthority(material.authority, scalar, appId)
-  scalar.fill(0)
+  const derived = kms.derived ?? new DerivedKeys(0)
+  const authority = derived.authority(versionOf(kms.roots, root_version), appId)
   const fields = {
     appId,
     usage: 'app:custom',
@@ -51,7 +50,9 @@ export async function signCert(
   const extensions = holdable(() =>
     raTlsExtensions(fields, api_version === 1 ? 'quote' : 'attestation'),
   )
-  return { certificate_chain: [issueRequested(authority, request, extensions), ...authority.chain] }
+  const certificate = issueRequested(authority, request, extensions)
+  onSigned(boot)
+  return { certificate_chain: [certificate, ...authority.chain] }
 }
 
 function parsed(csr: Uint8Array, version: number): SigningRequest {

@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto'
 import * as v from 'valibot'
 import { fromHex, toHex } from '../../../src/attest/hex.ts'
-import { type Authority, readAuthority } from '../certificates/authority.ts'
+import type { Authority } from '../certificates/authority.ts'
 import { p256Key } from '../certificates/p256-key.ts'
 import { publicKeyOf } from '../derivation/curves.ts'
 import type { RootKeys } from '../derivation/kms-keys.ts'
 import { parseJson } from '../policy/json.ts'
 import { MAX_ROOT_VERSION } from './root-file-names.ts'
-import { readCaKey, readK256 } from './root-files.ts'
+import { readCaCertificate, readCaKey, readK256 } from './root-files.ts'
 import { rootAuthority } from './root-material.ts'
 
 const VersionFile = v.object({
@@ -16,6 +16,7 @@ const VersionFile = v.object({
   ca_key: v.string(),
   ca_cert: v.string(),
   k256_key: v.string(),
+  k256_pubkey: v.string(),
 })
 
 /** Root keys of a version above 0, with the authority that they are. */
@@ -41,6 +42,7 @@ export function writeVersionFile(root: RootKeys, cluster: string): Uint8Array {
     ca_key: p256Key(root.ca).pem,
     ca_cert: rootAuthority(root).chain.join(''),
     k256_key: toHex(root.k256),
+    k256_pubkey: toHex(publicKeyOf('secp256k1', root.k256)),
   }
   return Buffer.from(`${JSON.stringify(file)}\n`)
 }
@@ -64,10 +66,13 @@ export function readVersionFile(
   if (file.cluster !== cluster) throw new Error('it is of another KMS')
   const ca = readCaKey(file.ca_key)
   const k256 = readK256(secretOf(file.k256_key))
+  if (toHex(publicKeyOf('secp256k1', k256)) !== file.k256_pubkey) {
+    throw new Error('its k256_pubkey is of another key')
+  }
   const pem = certificate ? new TextDecoder().decode(certificate) : file.ca_cert
   return {
     root: { version, ca: ca.scalar, k256 },
-    authority: readAuthority(pem, ca.key.privateKey),
+    authority: readCaCertificate(pem, ca.key, 'own'),
   }
 }
 
