@@ -146,13 +146,18 @@ export async function relay(portOf: (n: number) => number): Promise<Relay> {
 /**
  * A server with a certificate that does what it likes with each request.
  *
- * @param answer Gets the request's path and body, and what to answer on.
+ * @param answer Gets the request's path and what to answer on.
+ * @returns Beside what it saw, when the first connection has ended, and all was seen of it.
  */
 export async function fakeKms(
   pair: PemPair,
   answer: (path: string, socket: TLSSocket, n: number) => void,
   options: { readonly maxVersion?: 'TLSv1.2' } = {},
-): Promise<Seen> {
+): Promise<Seen & { readonly over: Promise<void> }> {
+  let end = () => {}
+  const over = new Promise<void>((resolve) => {
+    end = resolve
+  })
   const sockets = new Set<Socket>()
   const server = createTlsServer(
     { ...pair, ...options, requestCert: true, rejectUnauthorized: false },
@@ -160,6 +165,7 @@ export async function fakeKms(
       seen.connections += 1
       sockets.add(socket)
       socket.on('error', () => socket.destroy())
+      socket.on('close', end)
       const { raw } = socket.getPeerCertificate() ?? {}
       if (raw) seen.certificates.push(new Uint8Array(raw))
       let text = ''
@@ -175,9 +181,18 @@ export async function fakeKms(
       })
     },
   )
-  server.on('tlsClientError', (_error, socket) => socket.destroy())
-  const seen: Seen = { port: 0, connections: 0, requests: [], certificates: [] }
-  Object.assign(seen, { port: await listening(server) })
+  server.on('tlsClientError', (_error, socket) => {
+    socket.destroy()
+    end()
+  })
+  const seen = {
+    over,
+    port: 0,
+    connections: 0,
+    requests: [] as string[],
+    certificates: [] as Uint8Array[],
+  }
+  seen.port = await listening(server)
   open.push(() => {
     for (const socket of sockets) socket.destroy()
     server.close()
