@@ -5,6 +5,8 @@ const path = (text: string) =>
     v.pipe(v.string(), v.startsWith('/', 'expected an absolute path'), v.description(text)),
   )
 
+const parsed = (text: string): URL | undefined => (URL.canParse(text) ? new URL(text) : undefined)
+
 /** The table `[plugins.kms.trust]`: whose evidence is believed. */
 export const TrustConfig = v.strictObject({
   tdx_root: path('PEM of the anchor of quotes; default: the Intel SGX Root CA'),
@@ -14,9 +16,14 @@ export const TrustConfig = v.strictObject({
     v.pipe(
       v.string(),
       v.check(
-        (url) => /^https?:$/.test(URL.canParse(url) ? new URL(url).protocol : ''),
+        (url) => /^https?:$/.test(parsed(url)?.protocol ?? ''),
         'expected a URL with http or https',
       ),
+      v.check(
+        (url) => !parsed(url)?.username && !parsed(url)?.password,
+        'a URL may not hold credentials',
+      ),
+      v.check((url) => !/[?#]/.test(url), 'expected a URL without query'),
       v.description("Base URL of a PCCS, or of Intel's own service, for platforms without a file"),
     ),
   ),

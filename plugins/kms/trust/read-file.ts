@@ -34,7 +34,7 @@ export async function readAnchor(path: string): Promise<Uint8Array> {
   if (another) throw unusable(path, 'it holds more than one certificate, and only one is an anchor')
   const { isCa } = usable(path, () => parseCertificate(der))
   if (!isCa) throw unusable(path, 'its certificate is not that of an authority')
-  return der
+  return new Uint8Array(der)
 }
 
 /**
