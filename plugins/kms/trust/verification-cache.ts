@@ -4,7 +4,7 @@ import type { VerifiedEvidence } from './verified-evidence.ts'
 /** Bounds of the cache, and its clock. */
 export interface VerificationCacheOptions {
   /** Peers kept that were verified, and as many again that were refused. */
-  readonly maxEntries?: number
+  readonly maxEntries?: number | undefined
   /** How long what was found counts, in milliseconds. */
   readonly lifeMs?: number
   /** Unix time in milliseconds. */
