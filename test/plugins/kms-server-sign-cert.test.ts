@@ -13,8 +13,10 @@ import { p256PointOf, randomP256Scalar } from '../../plugins/kms/derivation/curv
 import { appCaScalar } from '../../plugins/kms/derivation/kms-keys.ts'
 import type { BootInfo } from '../../plugins/kms/policy/boot-info.ts'
 import { deny, type Policy } from '../../plugins/kms/policy/policy.ts'
+import { DerivedKeys } from '../../plugins/kms/server/derived-keys.ts'
 import type { Kms } from '../../plugins/kms/server/public-methods.ts'
 import { createMaterial, randomRootKeys } from '../../plugins/kms/server/root-material.ts'
+import { rootsFrom } from '../../plugins/kms/server/roots.ts'
 import { signCert } from '../../plugins/kms/server/sign-cert.ts'
 import { readSigningRequest } from '../../plugins/kms/server/signing-request.ts'
 import { writeContainer } from '../../src/attest/container.ts'
@@ -143,6 +145,36 @@ describe('SignCert', () => {
       assert.equal(hex(found.appId ?? new Uint8Array()), APP_EVENTS['app-id'])
       assert.deepEqual([found.evidence, found.appInfo], [undefined, undefined])
     }
+  })
+
+  test('signs below the root of the version that is asked for, else of the current one', async () => {
+    const materials = [0, 1, 2].map((version) =>
+      createMaterial(randomRootKeys(version), 'kms.example', undefined),
+    )
+    const rotated: Kms = { ...kms, roots: rootsFrom(materials, 1), derived: new DerivedKeys() }
+    const csr = new Uint8Array(write(2))
+    const signature = new Uint8Array(sign('sha256', csr, key.privateKey))
+    const args = { api_version: 2, csr, signature, vm_config: '' }
+    const signed: string[] = []
+    for (const root_version of [undefined, 0, 1, 2, 0]) {
+      const answer = await signCert(rotated, { ...args, root_version }, undefined, (to) =>
+        signed.push(to.appId),
+      )
+      const { certificate_chain } = answer as { certificate_chain: string[] }
+      const material = materials[root_version ?? 1]
+      assert.equal(certificate_chain[2], material?.authority.chain[0])
+      const [leaf, authority, root] = certificate_chain.map((pem) => parseCertificate(derOf(pem)))
+      assert.ok(leaf && authority && root && material)
+      verifyPath([leaf, authority], root, Date.now())
+      const scalar = appCaScalar(material.root, unhex(APP_EVENTS['app-id']))
+      assert.deepEqual(new Uint8Array(authority.spki), new Uint8Array(p256Key(scalar).spki))
+    }
+    assert.deepEqual(signed, new Array(5).fill(APP_EVENTS['app-id']))
+    assert.deepEqual(await refused(signCert(rotated, { ...args, root_version: 3 })), [
+      400,
+      'INVALID_REQUEST',
+      'Unknown root version: 3; there are 0, 1, 2',
+    ])
   })
 
   test('asks the policy about the application as it was before it got keys', async () => {
