@@ -1,6 +1,7 @@
 /** Which KMS a client does not believe, and what that KMS gets to know of it. */
 import assert from 'node:assert/strict'
 import { after, describe, test } from 'node:test'
+import { p256Key } from '../../plugins/kms/certificates/p256-key.ts'
 import type { KmsConnectionOptions } from '../../plugins/kms/client/connection.ts'
 import { openKmsConnection } from '../../plugins/kms/client/open-connection.ts'
 import { randomP256Scalar } from '../../plugins/kms/derivation/curves.ts'
@@ -20,6 +21,7 @@ import {
   material,
   options,
   pairOf,
+  plainServer,
   realKms,
   refused,
   relay,
@@ -28,6 +30,7 @@ import {
   rpcOf,
   temporary,
 } from './kms-client-fixtures.ts'
+import { handshake } from './kms-client-impostor.ts'
 import { unhex } from './kms-fixtures.ts'
 import {
   attestedBy,
@@ -39,6 +42,9 @@ import {
 } from './kms-server-fixtures.ts'
 
 after(closeAll)
+
+/** Type of a record that is encrypted. */
+const APPLICATION = 23
 
 const elsewhere = createMaterial(randomRootKeys(), 'kms.example', undefined)
 
@@ -216,6 +222,26 @@ describe('somebody in between', () => {
     }
     const attested = pairOf(own, ...elsewhere.authority.chain)
     assert.equal(await found(attested, { roots: undefined, accept }), 'MEASUREMENT_NOT_FOUND')
+  })
+
+  test('who shows the certificate of a KMS, but does not have its key, is not spoken to', async () => {
+    for (const [key, outcome] of [
+      [rpc.pair.key, 'ask'],
+      [p256Key(randomP256Scalar()).pem, 'connect to'],
+    ] as const) {
+      let encrypted = 0
+      const port = await plainServer((socket) => {
+        handshake(socket, { cert: rpc.pair.cert, key }, (type) => {
+          if (type === APPLICATION) encrypted += 1
+          // The end of the handshake, and what is asked.
+          if (encrypted === 2) socket.destroy()
+        })
+      })
+      const { code, message } = await refused(openKmsConnection(options({ port })))
+      assert.equal(code, 'KMS_UNREACHABLE')
+      assert.match(message, new RegExp(`^Cannot ${outcome} KMS `))
+      if (outcome === 'ask') assert.equal(encrypted, 2)
+    }
   })
 
   test('who lets the first connection through and answers the second is found out', async () => {

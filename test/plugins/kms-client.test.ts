@@ -2,29 +2,47 @@
 import assert from 'node:assert/strict'
 import { createPrivateKey } from 'node:crypto'
 import { after, describe, test } from 'node:test'
+import {
+  type Authority,
+  authorityIdentifier,
+  DEFAULT_NOT_BEFORE,
+  readAuthority,
+  TEN_YEARS_MS,
+} from '../../plugins/kms/certificates/authority.ts'
+import { p256Key } from '../../plugins/kms/certificates/p256-key.ts'
 import type { KmsConnection, KmsConnectionOptions } from '../../plugins/kms/client/connection.ts'
 import { openKmsConnection } from '../../plugins/kms/client/open-connection.ts'
 import { keyV0 } from '../../plugins/kms/derivation/app-keys.ts'
+import { randomP256Scalar } from '../../plugins/kms/derivation/curves.ts'
 import { appRootKey, diskKey, envKey } from '../../plugins/kms/derivation/kms-keys.ts'
 import { createMaterial, randomRootKeys } from '../../plugins/kms/server/root-material.ts'
 import { issueRpcCertificate } from '../../plugins/kms/server/rpc-certificate.ts'
-import { readRaTls } from '../../src/attest/ra-tls.ts'
+import { raTlsExtensions, readRaTls } from '../../src/attest/ra-tls.ts'
 import { ApiError } from '../../src/errors.ts'
 import { parseCertificate } from '../../src/x509/certificate.ts'
+import {
+  basicConstraints,
+  certificatePem,
+  issueCertificate,
+  keyUsage,
+  subjectKeyIdentifier,
+} from '../../src/x509/issue.ts'
 import {
   closeAll,
   KMS,
   machines,
   material,
   options,
+  pairOf,
   realKms,
   refused,
   rootCertificate,
   rootOfMaterial,
+  rpc,
   SHOP,
 } from './kms-client-fixtures.ts'
 import { hex, unhex } from './kms-fixtures.ts'
-import { attesterOf } from './kms-server-fixtures.ts'
+import { attestedBy, attesterOf, mintBy } from './kms-server-fixtures.ts'
 
 const { root } = material
 const appId = unhex(SHOP['app-id'])
@@ -38,6 +56,28 @@ async function opened(all: KmsConnectionOptions): Promise<KmsConnection> {
   const connection = await openKmsConnection(all)
   connections.push(connection)
   return connection
+}
+
+/** An authority below another, of no application. */
+function intermediate(above: Authority): Authority {
+  const { privateKey, publicKey } = p256Key(randomP256Scalar())
+  const der = issueCertificate(
+    {
+      subject: [['CN', 'between']],
+      issuer: above.name,
+      publicKey,
+      validFrom: DEFAULT_NOT_BEFORE,
+      validTo: Date.now() + TEN_YEARS_MS,
+      extensions: [
+        basicConstraints(true, 0),
+        keyUsage('keyCertSign'),
+        subjectKeyIdentifier(publicKey),
+        ...authorityIdentifier(above),
+      ],
+    },
+    above.privateKey,
+  )
+  return readAuthority([certificatePem(der), ...above.chain].join(''), privateKey)
 }
 
 describe('a client of a KMS', () => {
@@ -124,6 +164,25 @@ describe('a client of a KMS', () => {
     assert.deepEqual(asked, [KMS['app-id']])
     const { code } = await refused(openKmsConnection(options(server, { roots: [] })))
     assert.equal(code, 'KMS_NOT_VERIFIED', 'a list without any is a list')
+  })
+
+  test('believes it by the chain from its certificate to the root, whatever it shows of that', async () => {
+    const [leaf = ''] = rpc.pair.cert.split(/(?<=-----END CERTIFICATE-----\n)/)
+    const between = intermediate(material.authority)
+    const evidence = attestedBy(machines.tdx(KMS))
+    const below = mintBy(between, (spki) => [
+      ...raTlsExtensions({ usage: 'kms:rpc' }),
+      ...evidence(spki),
+    ])
+    const [own = '', top = ''] = between.chain
+    for (const pair of [{ ...rpc.pair, cert: leaf }, pairOf(below, own), pairOf(below, own, top)]) {
+      const server = await realKms(pair)
+      for (const roots of [[rootCertificate], undefined]) {
+        const kms = await opened(options(server, { roots }))
+        assert.equal(hex(kms.root.der), hex(rootCertificate.der))
+        assert.ok((await kms.call('GetAppKey', {})).k256_key)
+      }
+    }
   })
 
   test('believes a KMS in an enclave, too', async () => {
