@@ -1,8 +1,12 @@
 /** A KMS on real sockets: its certificate, its clients on simulated machines, and the others. */
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
 import { createPrivateKey, createPublicKey } from 'node:crypto'
 import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { connect as connectPlain, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { after, describe, test } from 'node:test'
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls'
 import { gzipSync } from 'node:zlib'
@@ -17,9 +21,15 @@ import type { Kms } from '../../plugins/kms/server/public-methods.ts'
 import { createMaterial, randomRootKeys } from '../../plugins/kms/server/root-material.ts'
 import { kmsRoutes } from '../../plugins/kms/server/routes.ts'
 import { issueRpcCertificate } from '../../plugins/kms/server/rpc-certificate.ts'
+import {
+  type VerificationBudget,
+  verificationBudget,
+} from '../../plugins/kms/trust/verification-budget.ts'
 import { verifyEvidence } from '../../plugins/kms/trust/verified-evidence.ts'
 import { readRaTls } from '../../src/attest/ra-tls.ts'
 import { parseCertificate } from '../../src/x509/certificate.ts'
+import { pemBlock } from '../../src/x509/issue.ts'
+import { lacks } from '../helpers/counterpart.ts'
 import { hex, unhex } from './kms-fixtures.ts'
 import {
   APP_EVENTS,
@@ -69,7 +79,10 @@ after(() => Promise.all(running.map((listener) => listener.close(100))))
 
 const rpc = await issueRpcCertificate(material, attesterOf(machines.tdx(KMS)))
 
-async function served(limits: Partial<ConnectionLimits> = {}): Promise<Served> {
+async function served(
+  limits: Partial<ConnectionLimits> = {},
+  budget?: VerificationBudget,
+): Promise<Served> {
   const { boot: self } = await verifyEvidence(rpc.platform, rpc.spki, trust, Date.now())
   const kms: Kms = { roots: rootsOf(material), policy, trust, self, now: Date.now }
   const counted: string[] = []
@@ -91,6 +104,7 @@ async function served(limits: Partial<ConnectionLimits> = {}): Promise<Served> {
       return verifyPeer(certificate, temporaryCa, trust, Date.now())
     },
     limits,
+    budget,
   })
   running.push(listener)
   return Object.assign(listener, { verified: () => verified, counted })
@@ -380,21 +394,66 @@ describe('nobody else gets keys, and the KMS serves on', () => {
     assert.equal((await ask('/prpc/GetAppKey', client)).status, 200)
   })
 
+  test('with a certificate that is somebody else’s', async (t) => {
+    if (lacks(t, 'openssl')) return
+    const [victim, thief] = [clientOf(SHOP), clientOf(SHOP)]
+    const folder = mkdtempSync(join(tmpdir(), 'cvmd-test-'))
+    t.after(() => rmSync(folder, { recursive: true, force: true }))
+    const before = main.verified()
+    const asked = async (key: string) => {
+      writeFileSync(join(folder, 'cert.pem'), victim.cert)
+      writeFileSync(join(folder, 'key.pem'), key)
+      const files = ['-cert', join(folder, 'cert.pem'), '-key', join(folder, 'key.pem')]
+      const to = ['-connect', `127.0.0.1:${main.port}`]
+      const args = ['s_client', '-quiet', ...to, ...files]
+      const client = spawn('openssl', args, { timeout: 20_000 })
+      const parts: Buffer[] = []
+      client.stdout.on('data', (data: Buffer) => parts.push(data))
+      client.stdin.on('error', () => undefined)
+      client.stdin.write('GET /prpc/GetAppKey HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
+      await once(client, 'close')
+      return Buffer.concat(parts).toString('latin1')
+    }
+    // The key of the thief, said to be that of the certificate, which programs take its word for.
+    const forged = Buffer.from(pkcs8(victim))
+    const scalar = forged.indexOf(scalarOf(victim))
+    forged.set(scalarOf(thief), scalar)
+    assert.equal(await asked(pemBlock('PRIVATE KEY', forged)), '')
+    assert.equal(main.verified(), before, 'nobody even looked at it')
+    assert.match(await asked(victim.key.pem), /^HTTP\/1\.1 200 /)
+  })
+
   test('without TLS, or with an older one', async () => {
-    const plain = connectPlain(main.port, '127.0.0.1')
-    plain.on('error', () => undefined)
-    let text = ''
-    plain.on('data', (data) => {
-      text += data
-    })
-    plain.write('POST /prpc/GetAppKey HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n')
-    await once(plain, 'close')
-    assert.ok(!text.includes('HTTP/1.1 200'))
+    // Whoever does not speak it is not waited for.
+    const listener = await served({ handshakeTimeoutMs: 3_600_000 })
+    const before = listener.counted.length
+    for (const said of [
+      'POST /prpc/GetAppKey HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n',
+      'GET / HTTP/1.0\r\n\r\n',
+      'SSH-2.0-OpenSSH_9.2\r\n',
+    ]) {
+      const plain = connectPlain(listener.port, '127.0.0.1')
+      plain.on('error', () => undefined)
+      let text = ''
+      plain.on('data', (data) => {
+        text += data.toString('latin1')
+      })
+      plain.write(said)
+      await once(plain, 'close')
+      assert.ok(!text.includes('HTTP'), text)
+    }
+    assert.equal(listener.counted.length, before)
     const old = { maxVersion: 'TLSv1.2' } as const
     await assert.rejects(Connection.to(main, clientOf(SHOP), old))
     assert.equal((await ask('/prpc/GetAppKey', clientOf(SHOP))).status, 200)
   })
 })
+
+const pkcs8 = ({ key }: Client): Buffer =>
+  createPrivateKey(key.pem).export({ type: 'pkcs8', format: 'der' })
+
+const scalarOf = ({ key }: Client): Buffer =>
+  Buffer.from(createPrivateKey(key.pem).export({ format: 'jwk' }).d ?? '', 'base64url')
 
 describe('the listener', () => {
   const ended = (socket: Socket) => (socket.destroyed ? undefined : once(socket, 'close'))
@@ -472,7 +531,7 @@ describe('the listener', () => {
     }
   })
 
-  test('looks at the evidence of a connection once, also where it refuses it', async () => {
+  test('looks at the evidence of a client once, also where it refuses it', async () => {
     for (const [client, status] of [
       [clientOf(SHOP), 200],
       [mint(material, attestedForAnother(machines.tdx(SHOP))), 401],
@@ -483,8 +542,62 @@ describe('the listener', () => {
         assert.equal((await connection.ask('/prpc/GetAppKey')).status, status)
       }
       connection.socket.destroy()
+      for (let i = 0; i < 3; i++) {
+        assert.equal((await ask('/prpc/GetAppKey', client)).status, status)
+      }
       assert.equal(main.verified(), before + 1)
     }
+    const before = main.verified()
+    const client = clientOf(BANK)
+    const several = [1, 2, 3, 4].map(() => ask('/prpc/GetAppKey', client))
+    for (const { status } of await Promise.all(several)) assert.equal(status, 200)
+    assert.equal(main.verified(), before + 1)
+  })
+
+  test('tells clients apart that come from one machine', async () => {
+    const [shop, bank] = [clientOf(SHOP), clientOf(BANK)]
+    for (const [client, app] of [
+      [shop, SHOP],
+      [bank, BANK],
+      [shop, SHOP],
+    ] as const) {
+      const { k256_key } = json(await ask('/prpc/GetAppKey', client))
+      assert.equal(k256_key, hex(appRootKey(root, unhex(app['app-id']))))
+    }
+  })
+
+  test('verifies so much for strangers and no more, and serves on whom it knows', async () => {
+    const rate = { burst: 2, perSecond: 1 / 3600 }
+    const budget = verificationBudget({ perPeer: rate, all: rate, maxPeers: 10 })
+    const listener = await served({}, budget)
+    const known = clientOf(SHOP)
+    const status = async (client?: Client) =>
+      (await ask('/prpc/GetAppKey', client, {}, listener)).status
+    assert.equal(await status(known), 200)
+    assert.equal(await status(mint(material, () => [])), 401)
+    const refused = await ask('/prpc/GetAppKey', clientOf(SHOP), {}, listener)
+    assert.equal(refused.status, 429)
+    assert.equal(json(refused).code, 'RATE_LIMITED')
+    const wait = Number(refused.headers.get('retry-after'))
+    assert.ok(wait > 3000 && wait <= 3600, String(wait))
+    const before = listener.verified()
+    assert.equal(await status(known), 200)
+    assert.equal(await status(), 401)
+    assert.equal((await ask('/prpc/GetMeta', undefined, {}, listener)).status, 200)
+    assert.equal(await status(clientOf(BANK)), 429)
+    assert.equal(listener.verified(), before + 1, 'only whoever showed no certificate')
+    assert.ok(listener.counted.includes('GetAppKey RATE_LIMITED '))
+  })
+
+  test('pays for evidence inside of requests, too', async () => {
+    const rate = { burst: 1, perSecond: 1 / 3600 }
+    const budget = verificationBudget({ perPeer: rate, all: rate, maxPeers: 10 })
+    const listener = await served({}, budget)
+    const body = { api_version: 2, csr: '00', signature: '00' }
+    const sign = async () => (await ask('/prpc/KMS.SignCert', undefined, body, listener)).status
+    assert.equal(await sign(), 400)
+    assert.equal(await sign(), 429)
+    assert.equal((await ask('/prpc/GetAppKey', clientOf(SHOP), {}, listener)).status, 429)
   })
 
   test('ends what is idle when it closes, and nobody comes in', async () => {

@@ -6,9 +6,11 @@ import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { verifyPeer } from '../../plugins/kms/server/peer.ts'
 import { createMaterial, randomRootKeys } from '../../plugins/kms/server/root-material.ts'
+import { TrustError } from '../../plugins/kms/trust/trust-error.ts'
 import type { EvidenceTrust, VerifiedEvidence } from '../../plugins/kms/trust/verified-evidence.ts'
 import { raTlsExtensions, raTlsReportData } from '../../src/attest/ra-tls.ts'
 import { runtimeEntry } from '../../src/attest/runtime-event.ts'
+import { PLATFORM } from '../../src/simulate/tdx-platform.ts'
 import { parsePemChain } from '../../src/x509/pem.ts'
 import { lacks } from '../helpers/counterpart.ts'
 import { vectors } from '../helpers/vectors.ts'
@@ -84,6 +86,16 @@ describe('a peer', () => {
     assert.equal(boot.teeVariant, 'dstack-nitro-enclave')
     assert.equal(boot.composeHash, boot.osImageHash)
     assert.deepEqual(boot, bootTime)
+  })
+
+  test('is somebody no longer than its certificate, and its issuer’s, are valid', async () => {
+    const notAfter = Math.floor(NOW / 1000) + 60
+    for (const machine of [machines.tdx(), machines.nitro()]) {
+      const client = mint(material, attestedBy(machine), { notAfter })
+      assert.equal((await verify(client)).validUntil, notAfter * 1000)
+    }
+    const { validUntil = 0 } = await verify(mint(material, attestedBy(machines.tdx())))
+    assert.ok(validUntil > NOW && validUntil <= temporaryCa.notAfter)
   })
 
   test('is not what its certificate says beside the evidence', async () => {
@@ -221,6 +233,56 @@ describe('nobody is let in', () => {
     assert.deepEqual(without, [500, 'INTERNAL_ERROR', text, 'COLLATERAL_MISSING'])
     const stale = await refused(() => verify(client, NOW + 31 * 24 * 3_600_000))
     assert.deepEqual(stale, [500, 'INTERNAL_ERROR', text, 'CRL_EXPIRED'])
+  })
+
+  test('while a service fails that would know, which is counted', async () => {
+    const client = mint(material, attestedBy(machines.tdx()))
+    const collateral = async () => {
+      throw new TrustError('PCCS_TIMEOUT', 'Cannot ask http://pccs: no answer within 10000 ms')
+    }
+    const text = 'Cannot judge the quote: there is no valid collateral for its platform'
+    assert.deepEqual(await refused(() => verify(client, NOW, { ...trust, collateral })), [
+      500,
+      'INTERNAL_ERROR',
+      text,
+      'PCCS_TIMEOUT',
+    ])
+  })
+
+  test('by asking others about platforms that no maker of ours signed', async () => {
+    const asked: string[] = []
+    const spied: EvidenceTrust = {
+      ...trust,
+      collateral: (platform) => {
+        asked.push(`${platform.ca} ${platform.fmspc}`)
+        return trust.collateral(platform)
+      },
+    }
+    const strangers = mint(material, attestedBy(cloud(NOW).tdx()))
+    assert.equal((await refused(() => verify(strangers, NOW, spied)))[3], 'ROOT_UNKNOWN')
+    const machine = machines.tdx()
+    const certified = (change: (quote: Uint8Array) => void) =>
+      mint(material, (spki) => {
+        const platform = machine.evidence(raTlsReportData(spki))
+        if (platform.kind === 'tdx') change(platform.quote)
+        return raTlsExtensions({ attestation: containerOf(platform, spki) })
+      })
+    // The FMSPC inside the PCK certificate, which is PEM.
+    const forged = certified((quote) => {
+      const text = Buffer.from(quote).toString('latin1')
+      const block = text.slice(text.indexOf('-----BEGIN'), text.indexOf('-----END'))
+      const base64 = block.slice('-----BEGIN CERTIFICATE-----'.length).replaceAll('\n', '')
+      const der = Buffer.from(base64, 'base64')
+      der.set([1, 2, 3], der.indexOf(PLATFORM.fmspc))
+      const lines = der.toString('base64').match(/.{1,64}/g) ?? []
+      const pem = `-----BEGIN CERTIFICATE-----\n${lines.join('\n')}\n`
+      assert.equal(pem.length, block.length)
+      quote.set(Buffer.from(pem), text.indexOf('-----BEGIN'))
+    })
+    assert.equal((await refused(() => verify(forged, NOW, spied)))[3], 'CERTIFICATE_NOT_ISSUED')
+    assert.deepEqual(asked, [])
+    await verify(mint(material, attestedBy(machine)), NOW, spied)
+    assert.deepEqual(asked, [`platform ${Buffer.from(PLATFORM.fmspc).toString('hex')}`])
   })
 
   test('with bytes that are no certificate, and nothing else is thrown', async () => {
