@@ -1,6 +1,7 @@
 import * as v from 'valibot'
 import { parseAddress } from '../../../src/config/address.ts'
-import { PolicyConfig } from '../policy/config.ts'
+import type { Permissions } from '../../../src/plugin.ts'
+import { PolicyConfig, policyPermissions } from '../policy/config.ts'
 
 const address = (text: string) =>
   v.pipe(
@@ -48,3 +49,22 @@ export const ServerConfig = v.strictObject({
 })
 
 export type ServerConfig = v.InferOutput<typeof ServerConfig>
+
+/**
+ * What a KMS reads, writes, serves and asks. The hosts of other KMS are not known before somebody
+ * names them.
+ */
+export function serverPermissions(config: ServerConfig): Permissions {
+  const { root_keys, address, onboard_address = address } = config
+  const { read = [], net = [] } = policyPermissions(config.policy)
+  const folder = root_keys === undefined ? [] : [root_keys]
+  return {
+    read: [...read, ...folder],
+    write: folder,
+    net: [...net, address, onboard_address].map(hostOf),
+  }
+}
+
+/** `:PORT` is every interface. */
+const hostOf = (address: string): string =>
+  address.startsWith(':') ? `0.0.0.0${address}` : address
