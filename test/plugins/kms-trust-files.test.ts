@@ -204,7 +204,21 @@ describe('collateral in files', () => {
     assert.ok(await find(ELSEWHERE))
   })
 
-  test('that cannot be there is reported, and looked for again', async (t) => {
+  test('that is bad is known at the start', async (t) => {
+    const { path, write } = watched(t)
+    write('bad.json', '{')
+    write('here.json', text)
+    const log: string[] = []
+    const trust = await open({ collateral: path }, log)
+    const named = `Cannot use "${join(path, 'bad.json')}": Cannot read collateral: it is not JSON`
+    assert.deepEqual(log, [named])
+    assert.ok(await trust.collateral(PLATFORM_HERE))
+    const absent = join(path, 'absent')
+    await open({ collateral: absent }, log)
+    assert.deepEqual(log, [named, `Cannot use "${absent}": ENOENT`])
+  })
+
+  test('that is not there is reported, and looked for again', async (t) => {
     const folder = temporaryFolder(t)
     const path = join(folder, 'later')
     const { find, log } = watched(t, path)

@@ -16,6 +16,8 @@ export interface KnownCollateral {
 
 /** Collateral that the operator put on this machine. */
 export interface CollateralFiles {
+  /** Looks at the files, so that what is wrong with them is reported. */
+  look(): Promise<void>
   /**
    * The newest for a platform, of those that are valid now where there are any.
    *
@@ -98,6 +100,7 @@ export function collateralFiles({
   }
 
   return {
+    look: current,
     async find({ fmspc, ca }, at) {
       await current()
       const all = [...seen.values()].flatMap(({ known }) => (known ? [known] : []))

@@ -36,6 +36,7 @@ export async function openTrust(
   if (pccs_ca_file !== undefined) await readAuthorities(pccs_ca_file)
   const files =
     config.collateral === undefined ? undefined : collateralFiles({ path: config.collateral, log })
+  await files?.look()
   const service = pccs_url === undefined ? undefined : pccsOf(pccs_url, pccs_ca_file)
   const root = parseCertificate(tdxRoot ?? intelSgxRoot())
   const cache =
