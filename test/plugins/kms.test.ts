@@ -314,6 +314,7 @@ describe('the key file', () => {
       [{ key_provider: { None: { key: 'x' } } }, /key_provider has a key that is no PEM$/],
       [{ key_provider: { Other: {} } }, /missing or wrong: key_provider$/],
       [{ ca_cert: 'x' }, /ca_cert: /],
+      [{ ca_cert: 'x', key_provider: { Kms: { url: '' } } }, /ca_cert: /],
     ] as const) {
       await reject({ key_file: secretFile(keyFile(authority, parts)) }, expected)
     }
@@ -347,16 +348,6 @@ describe('the key file', () => {
         assert.equal((await host.json('/GetTlsKey', {}))[0], 200)
       }
     }
-  })
-
-  test('of a KMS gives keys, and says that its certificates are for the KMS to sign', async () => {
-    const key_provider = { Kms: { url: 'https://kms.example', pubkey: '', tmp_ca_key: '' } }
-    const host = served({ key_file: secretFile(keyFile(authority, { key_provider })) })
-    await host.start()
-    assert.equal((await host.json('/GetKey', { path: 'test' }))[1].key, SIMULATOR_KEYS.test)
-    const [status, answer] = await host.json('/GetTlsKey', {})
-    assert.deepEqual([status, answer.code], [501, 'CERTIFICATES_UNSUPPORTED'])
-    assert.match(answer.error as string, /the KMS at "https:\/\/kms\.example" signs them/)
   })
 })
 

@@ -15,6 +15,7 @@ import { type P256Key, p256Key } from '../certificates/p256-key.ts'
 import type { Config } from '../config.ts'
 import { randomP256Scalar } from '../derivation/curves.ts'
 import type { AuthoritySource } from './key-source.ts'
+import type { KmsSigner } from './kms-signer.ts'
 
 /** What is asked for beside what TLS needs. */
 export interface CertificateRequest extends LeafRequest {
@@ -56,8 +57,8 @@ export class Issuer {
    * Issues a certificate for a key.
    *
    * @param scalar P-256, 32 bytes, zeroed here; undefined for a fresh one.
-   * @throws {ApiError} 400 for what no certificate can hold; 501 where a KMS would have to sign; as
-   *   the device says where there is to be evidence.
+   * @throws {ApiError} 400 for what no certificate can hold; as the device says where there is to be
+   *   evidence; as `kmsProblem` where a KMS signs.
    */
   async issue(
     scalar: Uint8Array | undefined,
@@ -66,13 +67,15 @@ export class Issuer {
   ): Promise<IssuedKey> {
     assertIssuable(request)
     const key = keyOf(scalar ?? randomP256Scalar())
-    const authority = await this.#authority()
+    const source = this.#source
+    if (source.kind === 'kms') return this.#signedBy(source.signer, key, request, options)
+    const authority = await this.#authority(source)
     const identity = this.#identity.current()
     const evidence =
       request.withEvidence || request.withAppInfo
         ? await evidenceAbout(this.#attester, key.spki, identity.vmConfig, options)
         : undefined
-    const extensions = usable(() => {
+    const extensions = await usable(() => {
       const fields: RaTlsFields = {
         appId: fromHex(identity.appId, 'app id'),
         usage: 'app:custom',
@@ -84,25 +87,28 @@ export class Issuer {
     return { key: key.pem, chain: issueLeaf(authority, key, request, extensions) }
   }
 
-  async #authority(): Promise<Authority> {
-    const source = this.#source
-    switch (source.kind) {
-      case 'given':
-        return source.authority
-      case 'kms':
-        throw new ApiError(
-          501,
-          'CERTIFICATES_UNSUPPORTED',
-          `Cannot issue a certificate: by the key file the KMS at "${source.url}" signs them, ` +
-            'which this version does not ask',
-        )
-      case 'own':
-        this.#own ??= this.#root(source.key).catch((error) => {
-          this.#own = undefined
-          throw error
-        })
-        return this.#own
-    }
+  /** By whoever has the authority's key, who is shown the evidence in any case. */
+  async #signedBy(
+    signer: KmsSigner,
+    key: P256Key,
+    { withEvidence, withAppInfo, ...leaf }: CertificateRequest,
+    options: CallOptions,
+  ): Promise<IssuedKey> {
+    const { vmConfig } = this.#identity.current()
+    const attestation = await evidenceAbout(this.#attester, key.spki, vmConfig, options)
+    const fields = { leaf, withEvidence, withAppInfo, attestation }
+    const { signal } = options
+    const chain = await usable(() => signer.sign(key, fields, vmConfig, signal))
+    return { key: key.pem, chain }
+  }
+
+  async #authority(source: Exclude<AuthoritySource, { kind: 'kms' }>): Promise<Authority> {
+    if (source.kind === 'given') return source.authority
+    this.#own ??= this.#root(source.key).catch((error) => {
+      this.#own = undefined
+      throw error
+    })
+    return this.#own
   }
 
   async #root(key: P256Key): Promise<Authority> {
@@ -123,9 +129,9 @@ export class Issuer {
 }
 
 /** @throws {ApiError} 502 for evidence that cannot be read, or that a certificate cannot hold. */
-function usable<T>(work: () => T): T {
+async function usable<T>(work: () => T | Promise<T>): Promise<T> {
   try {
-    return work()
+    return await work()
   } catch (cause) {
     if (!(cause instanceof EvidenceError)) throw cause
     throw new ApiError(502, 'EVIDENCE_UNUSABLE', cause.message, { cause })

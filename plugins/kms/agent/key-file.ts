@@ -2,8 +2,11 @@ import { createPrivateKey } from 'node:crypto'
 import * as v from 'valibot'
 import { fromHex } from '../../../src/attest/hex.ts'
 import { messageOf } from '../../../src/errors.ts'
+import type { Certificate } from '../../../src/x509/certificate.ts'
+import { parsePemChain } from '../../../src/x509/pem.ts'
 import { readAuthority } from '../certificates/authority.ts'
 import { publicKeyOf } from '../derivation/curves.ts'
+import { type ExpectedProvider, kmsProvider } from './key-provider.ts'
 import type { AuthoritySource, KeySource } from './key-source.ts'
 import { readSecretFile } from './secret-file.ts'
 
@@ -25,12 +28,29 @@ const KeyFile = v.object({
   ]),
 })
 
+type KeyFile = v.InferOutput<typeof KeyFile>
+
+/** The keys of a file. Where a KMS signs certificates, it is yet to be reached. */
+export interface FileKeys extends Omit<KeySource, 'authority'> {
+  readonly authority: Extract<AuthoritySource, { kind: 'given' }> | KmsOfFile
+  /** By the file, where they come from. */
+  readonly provider: ExpectedProvider
+}
+
+/** The KMS that a key file names. */
+export interface KmsOfFile {
+  readonly kind: 'kms'
+  readonly url: string
+  /** The only one it may have. */
+  readonly root: Certificate
+}
+
 /**
  * Reads a key file of dstack.
  *
  * @throws {Error} Naming the file and never quoting from it.
  */
-export async function readKeyFile(path: string): Promise<KeySource> {
+export async function readKeyFile(path: string): Promise<FileKeys> {
   const bytes = await readSecretFile(path, MAX_BYTES)
   try {
     return { from: `the key file "${path}"`, ...parseKeyFile(bytes) }
@@ -41,26 +61,43 @@ export async function readKeyFile(path: string): Promise<KeySource> {
   }
 }
 
-function parseKeyFile(bytes: Uint8Array): Omit<KeySource, 'from'> {
+function parseKeyFile(bytes: Uint8Array): Omit<FileKeys, 'from'> {
   const file = parsed(bytes)
   const root = bytesOf(file.k256_key, 'k256_key', 32)
   attempt('k256_key is no secp256k1 key', () => publicKeyOf('secp256k1', root))
   const rootSignature = bytesOf(file.k256_signature, 'k256_signature', 65, 0)
-  return { root, rootSignature, authority: authorityOf(file) }
+  const authority = authorityOf(file)
+  return { root, rootSignature, authority, provider: providerOf(file, authority) }
 }
 
-function authorityOf({ ca_cert, key_provider }: v.InferOutput<typeof KeyFile>): AuthoritySource {
-  if ('Kms' in key_provider) return { kind: 'kms', url: key_provider.Kms.url }
+function authorityOf({ ca_cert, key_provider }: KeyFile): FileKeys['authority'] {
+  if ('Kms' in key_provider) {
+    const { url } = key_provider.Kms
+    return { kind: 'kms', url, root: ofCertificate(() => parsePemChain(ca_cert, 1)[0]) }
+  }
   const [{ key }] = Object.values(key_provider) as [{ key: string }]
   const privateKey = attempt('key_provider has a key that is no PEM', () => createPrivateKey(key))
+  return { kind: 'given', authority: ofCertificate(() => readAuthority(ca_cert, privateKey)) }
+}
+
+/** Ids of others than a KMS are known to the boot alone. */
+function providerOf({ key_provider }: KeyFile, authority: FileKeys['authority']): ExpectedProvider {
+  if (authority.kind === 'kms') {
+    const { name, id } = kmsProvider(authority.root)
+    return { names: [name], id }
+  }
+  return { names: ['Local' in key_provider ? 'local' : 'Tpm' in key_provider ? 'tpm' : 'none'] }
+}
+
+function ofCertificate<T>(read: () => T): T {
   try {
-    return { kind: 'given', authority: readAuthority(ca_cert, privateKey) }
+    return read()
   } catch (error) {
     throw new Error(`ca_cert: ${messageOf(error)}`)
   }
 }
 
-function parsed(bytes: Uint8Array): v.InferOutput<typeof KeyFile> {
+function parsed(bytes: Uint8Array): KeyFile {
   const text = new TextDecoder().decode(bytes)
   const json: unknown = attempt('it is not JSON', () => JSON.parse(text))
   const result = v.safeParse(KeyFile, json)

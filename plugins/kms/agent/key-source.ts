@@ -1,5 +1,6 @@
 import type { Authority } from '../certificates/authority.ts'
 import type { P256Key } from '../certificates/p256-key.ts'
+import type { KmsSigner } from './kms-signer.ts'
 
 /** Where the keys of the application come from, and what there is of them. */
 export interface KeySource {
@@ -17,5 +18,5 @@ export type AuthoritySource =
   | { readonly kind: 'given'; readonly authority: Authority }
   /** It has no certificate yet; the application becomes its own root. */
   | { readonly kind: 'own'; readonly key: P256Key }
-  /** The KMS signs, which this version does not ask. */
-  | { readonly kind: 'kms'; readonly url: string }
+  /** The key never leaves the KMS. */
+  | { readonly kind: 'kms'; readonly signer: KmsSigner }

@@ -34,7 +34,11 @@ export class Keyring {
    * @param permitted Names of keys; undefined permits all.
    * @param most How many keys to keep.
    */
-  constructor(source: KeySource, permitted: readonly string[] | undefined, most: number) {
+  constructor(
+    source: Pick<KeySource, 'root' | 'rootSignature'>,
+    permitted: readonly string[] | undefined,
+    most: number,
+  ) {
     this.#root = source.root
     this.#rootSignature = source.rootSignature
     this.#permitted = permitted && new Set(permitted)

@@ -66,7 +66,7 @@ export function agentMethods(app: Hono<PluginEnv>, parts: AgentParts): void {
   }
 
   const key = ({ path, purpose, algorithm }: z.output<typeof KeyRequest>) =>
-    agent().keyring.v0(path, purpose, keyAlgorithm(algorithm))
+    agent().keys().keyring.v0(path, purpose, keyAlgorithm(algorithm))
 
   method({
     name: 'GetKey',
@@ -99,13 +99,15 @@ export function agentMethods(app: Hono<PluginEnv>, parts: AgentParts): void {
     summary: 'The key of a name and an algorithm, and whose it is',
     scope: 'kms:keys',
     answer: ({ domain, algorithm }) => {
-      const { secret, publicKey, chain } = agent().keyring.v1(domain, keyAlgorithmV1(algorithm))
+      const { secret, publicKey, chain } = agent()
+        .keys()
+        .keyring.v1(domain, keyAlgorithmV1(algorithm))
       return { key: hex(secret), public_key: hex(publicKey), signature_chain: chain.map(hex) }
     },
   })
 
   const tlsKey = (args: z.output<typeof TlsKeyRequest>, c: Context<PluginEnv>) =>
-    issued(agent().issuer.issue(undefined, certificateOf(args), callOf(c)))
+    issued(agent().keys().issuer.issue(undefined, certificateOf(args), callOf(c)))
 
   method({
     name: 'GetTlsKey',
@@ -132,8 +134,8 @@ export function agentMethods(app: Hono<PluginEnv>, parts: AgentParts): void {
     summary: 'The P-256 key of a name with a certificate',
     scope: 'kms:keys',
     answer: ({ path, random_seed, ...args }, c) => {
-      const scalar = random_seed ? undefined : agent().keyring.p256Scalar(path)
-      return issued(agent().issuer.issue(scalar, certificateOf(args), callOf(c)))
+      const scalar = random_seed ? undefined : agent().keys().keyring.p256Scalar(path)
+      return issued(agent().keys().issuer.issue(scalar, certificateOf(args), callOf(c)))
     },
   })
 
@@ -145,9 +147,9 @@ export function agentMethods(app: Hono<PluginEnv>, parts: AgentParts): void {
     scope: 'kms:sign',
     answer: ({ algorithm: name, data }) => {
       const algorithm = signingAlgorithm(name)
-      const { secret, publicKey, chain } = agent().keyring.signing(
-        algorithm === 'ed25519' ? 'ed25519' : 'secp256k1',
-      )
+      const { secret, publicKey, chain } = agent()
+        .keys()
+        .keyring.signing(algorithm === 'ed25519' ? 'ed25519' : 'secp256k1')
       const signature = hex(agent().signData(algorithm, secret, data))
       return {
         signature,

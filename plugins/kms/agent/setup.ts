@@ -1,17 +1,20 @@
 import { Hono } from 'hono'
 import type { PluginContext, PluginEnv } from '../../../src/plugin.ts'
 import type { Config } from '../config.ts'
-import type { Agent } from './agent.ts'
+import type { Agent, AgentTools } from './agent.ts'
 import { agentMethods } from './methods.ts'
+import { agentTools } from './tools.ts'
 
-/** The plugin in role `agent`. */
-export function setupAgent({
-  config,
-  services,
-  stateDir,
-  events,
-  metrics,
-}: PluginContext<Config, 'attestation' | 'appIdentity'>) {
+/**
+ * The plugin in role `agent`.
+ *
+ * @param tools In place of the usual ones; for tests.
+ */
+export function setupAgent(
+  context: PluginContext<Config, 'attestation' | 'appIdentity'>,
+  tools: Partial<AgentTools> = {},
+) {
+  const { config, services, stateDir, events, metrics, log, signal } = context
   let agent: Agent | undefined
   const started = () => {
     if (agent) return agent
@@ -26,13 +29,22 @@ export function setupAgent({
     routes,
     async start() {
       const { createAgent } = await import('./agent.ts')
-      const madeKeys = () => events.append('made new keys, there were none yet')
-      agent = await createAgent({ config, stateDir, madeKeys, ...services })
-      events.append(`keys are derived from ${agent.from}`)
+      const usual = agentTools((message) => log.warn(message))
+      const made = await createAgent({
+        config,
+        stateDir,
+        events,
+        tools: { ...usual, ...tools },
+        ...services,
+      })
+      agent?.stop()
+      agent = made
+      if (signal.aborted) made.stop()
     },
     stop() {
-      agent?.keyring.clear()
+      agent?.stop()
       agent = undefined
     },
+    notReady: () => agent?.notReady(),
   }
 }

@@ -11,3 +11,23 @@ export function signRecoverable(key: Uint8Array, message: Uint8Array): Uint8Arra
   const signature = secp256k1.sign(keccak_256(message), key)
   return Uint8Array.of(...signature.toCompactRawBytes(), signature.recovery)
 }
+
+/**
+ * Whose signature it is: a compressed key, 33 bytes. There is one for nearly every signature and
+ * message, so it says something only when compared with a key that is known.
+ *
+ * @param signature As {@link signRecoverable} makes it.
+ * @returns Undefined where there is none, or for the higher s.
+ */
+export function recoverSigner(signature: Uint8Array, message: Uint8Array): Uint8Array | undefined {
+  const [recovery = 4] = signature.subarray(64)
+  if (signature.length !== 65 || recovery > 3) return undefined
+  try {
+    const found = secp256k1.Signature.fromCompact(signature.subarray(0, 64))
+    if (found.hasHighS()) return undefined
+    const signer = found.addRecoveryBit(recovery).recoverPublicKey(keccak_256(message))
+    return signer.toRawBytes(true)
+  } catch {
+    return undefined
+  }
+}
