@@ -3,6 +3,8 @@ export interface ComposeContext {
   readonly device: {
     readonly uuid: string
     readonly name: string
+    /** Of the machine: what a service on the host's network gets that asks for no other. */
+    readonly hostname?: string
     readonly type: string
     readonly arch: string
     readonly osVersion: string
@@ -25,7 +27,7 @@ export interface ComposeContext {
   readonly engineSocket: string
   /** Whether a service may get that socket by label. */
   readonly allowEngineSocket: boolean
-  /** Whether a path exists on the host: `/lib/modules` and `/lib/firmware` are asked for. */
+  /** Whether a path exists on the host: the engine would make a folder of a missing one. */
   hostHas(path: string): boolean
   /** Key that masks values in the label of fields; at most 64 bytes. Without it they are hashed bare. */
   readonly maskKey?: Uint8Array
