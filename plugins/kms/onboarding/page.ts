@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { VERSION } from '../../../src/version.ts'
 import type { SessionState } from './session.ts'
+import { TOKEN_FILE } from './token.ts'
 
 /** What the page shows. */
 export interface PageView {
@@ -83,7 +84,7 @@ ${finished ? FINISHED : state.kind === 'empty' ? startForms(token) : finishForm(
 
 const SIMULATED = '<strong>Simulated machine: nothing here is protected.</strong>'
 
-const TOKEN_FIELD = `<label>Token, from the file <code>onboard-token</code> in the state directory
+const TOKEN_FIELD = `<label>Token, from the file <code>${TOKEN_FILE}</code> in the state directory
 <input type="password" name="token" autocomplete="off" required></label>
 `
 
