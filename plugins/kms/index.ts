@@ -6,7 +6,7 @@ import { setupAgent } from './agent/setup.ts'
 import { Config } from './config.ts'
 import { serverPermissions } from './server/config.ts'
 import { setupServer } from './server/setup.ts'
-import { trustPermissions } from './trust/open-trust.ts'
+import { trustPermissions } from './trust/permissions.ts'
 
 const kms = definePlugin({
   name: 'kms',

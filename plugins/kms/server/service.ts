@@ -53,8 +53,8 @@ export interface KmsService {
   readonly mode: ServiceMode
   /** Undefined until there are root keys. */
   readonly roots: Roots | undefined
-  /** The port that is served, whatever on it; 0 for none. */
-  readonly port: number
+  /** Where it listens, for keys or to be set up; undefined where it does not. */
+  readonly address: string | undefined
   /** Makes root keys of the next version; uses them unless they are only prepared. */
   rotate(prepare: boolean): Promise<number>
   use(version: number): Promise<void>
@@ -300,8 +300,9 @@ export function createKmsService(options: ServiceOptions): KmsService {
     get roots() {
       return roots
     },
-    get port() {
-      return listener?.port ?? onboarding?.port ?? 0
+    get address() {
+      if (listener) return withPort(config.address, listener.port)
+      return onboarding && withPort(config.onboard_address ?? config.address, onboarding.port)
     },
     rotate: (prepare) =>
       oneByOne(async () => {
@@ -341,6 +342,9 @@ function addressOf(text: string): { readonly host: string; readonly port: number
   if (!address) throw new Error(`Cannot listen on "${text}": expected HOST:PORT`)
   return { host: address.host, port: address.port }
 }
+
+/** The address as configured, with the port it became. */
+const withPort = (text: string, port: number): string => text.replace(/\d+$/, String(port))
 
 function temporaryCa({ current }: Roots) {
   const [der = new Uint8Array()] = readPem(current.temporaryCa.certificate, 'CERTIFICATE', 1)

@@ -1,6 +1,8 @@
 import { join } from 'node:path'
 import { Hono } from 'hono'
 import type { PluginContext, PluginEnv, PluginInstance } from '../../../src/plugin.ts'
+import { countRequests } from '../admin/counts.ts'
+import { adminRoutes } from '../admin/routes.ts'
 import type { Config } from '../config.ts'
 import type { ServerConfig } from './config.ts'
 import type { KmsService } from './service.ts'
@@ -19,13 +21,27 @@ export function setupServer(
   server: ServerConfig,
 ): PluginInstance<Hono<PluginEnv>> {
   const folder = server.root_keys ?? join(stateDir, 'root-keys')
-  const requests = metrics.counter(
-    'cvmd_kms_requests_total',
-    'Key requests by method, outcome and reason.',
+  const requests = countRequests(
+    metrics.counter('cvmd_kms_requests_total', 'Key requests by method, outcome and reason.'),
   )
   let service: KmsService | undefined
+  const running = () => {
+    if (service) return service
+    throw new Error('Cannot use root keys: the plugin is not running')
+  }
+  const routes = new Hono<PluginEnv>()
+  adminRoutes(routes, {
+    events,
+    rotate: (prepare) => running().rotate(prepare),
+    use: (version) => running().use(version),
+    sync: (sourceUrl, aborted) => running().sync(sourceUrl, aborted),
+    status: () => {
+      const { mode, roots, address } = running()
+      return { mode, reason: running().notReady(), address, roots, requests: requests.read() }
+    },
+  })
   return {
-    routes: new Hono<PluginEnv>(),
+    routes,
     async start() {
       // Loaded when it is used: an agent has no need of it.
       const [{ createKmsService }, { openTrust }, { createPolicy }] = await Promise.all([
@@ -40,7 +56,7 @@ export function setupServer(
         attester: services.attestation,
         trust: await openTrust(config.trust, { log: (message) => log.warn(message), signal }),
         policy: createPolicy(server.policy),
-        requests,
+        requests: requests.counter,
         events,
         log,
       })

@@ -1,10 +1,10 @@
 import { intelSgxRoot } from '../../../src/attest/tdx/root.ts'
-import type { Permissions } from '../../../src/plugin.ts'
 import { parseCertificate } from '../../../src/x509/certificate.ts'
 import { collateralCache } from './collateral-cache.ts'
 import { collateralFiles } from './collateral-files.ts'
 import type { TrustConfig } from './config.ts'
-import { fetchCollateral, pccsOf } from './pccs.ts'
+import { fetchCollateral } from './pccs.ts'
+import { pccsOf } from './pccs-url.ts'
 import { readAnchor, readAuthorities } from './read-file.ts'
 import type { EvidenceTrust } from './verified-evidence.ts'
 
@@ -56,23 +56,4 @@ export async function openTrust(
       return (await cache.get(platform, at)).collateral
     },
   }
-}
-
-/** The files that {@link openTrust} reads, and the hosts it asks. */
-export function trustPermissions({
-  tdx_root,
-  nitro_root,
-  collateral,
-  pccs_url,
-  pccs_ca_file,
-}: TrustConfig): Permissions {
-  const files = [tdx_root, nitro_root, collateral, pccs_ca_file]
-  const read = files.filter((file) => file !== undefined)
-  if (pccs_url === undefined) return { read }
-  const { base, rootCrl } = pccsOf(pccs_url)
-  return { read, net: [...new Set([hostOf(base), hostOf(rootCrl)])] }
-}
-
-function hostOf({ hostname, port, protocol }: URL): string {
-  return `${hostname}:${port || (protocol === 'https:' ? 443 : 80)}`
 }

@@ -7,39 +7,13 @@ import type { Anchor } from '../../../src/attest/tdx/trust.ts'
 import { checkCollateral, factsOf } from './collateral-facts.ts'
 import type { KnownCollateral } from './collateral-files.ts'
 import { type Downloaded, download } from './download.ts'
+import { type Pccs, pccsPart } from './pccs-url.ts'
 import type { QuotedPlatform } from './platform.ts'
 import { readAuthorities } from './read-file.ts'
 import { TrustError, type TrustErrorCode } from './trust-error.ts'
 
-/** Intel's service for collateral (PCS), or a cache of it (PCCS), version 4. */
-export interface Pccs {
-  /** What stands before `/sgx/certification/v4`; no query, no credentials. */
-  readonly base: URL
-  /** Where the revocation list of the root is, as DER or in hex. */
-  readonly rootCrl: URL
-  /** PEM of the authorities that may have signed its certificate; default: the system's. */
-  readonly caFile: string | undefined
-  /** For all parts together. */
-  readonly deadlineMs: number
-}
-
-const INTEL = 'api.trustedservices.intel.com'
-
-/** The distribution point that Intel's root names: its own service does not serve the list. */
-const INTEL_ROOT_CRL = 'https://certificates.trustedservices.intel.com/IntelSGXRootCA.der'
-
 /** As much as `parseCollateral` reads of all parts together. */
 const MAX_PART_BYTES = 256 * 1024
-const DEADLINE_MS = 10_000
-
-/** @param text Base URL; also with the `/sgx/certification/v4` that other tools want in it. */
-export function pccsOf(text: string, caFile?: string): Pccs {
-  const base = new URL(text)
-  base.pathname = base.pathname.replace(/\/+$/, '').replace(/\/(sgx|tdx)\/certification\/v4$/, '')
-  const rootCrl =
-    base.hostname === INTEL ? new URL(INTEL_ROOT_CRL) : urlOf(base, 'sgx', 'rootcacrl')
-  return { base, rootCrl, caFile, deadlineMs: DEADLINE_MS }
-}
 
 /**
  * Gets everything about one kind of platform, and verifies it: what was changed on the way is not
@@ -59,10 +33,10 @@ export async function fetchCollateral(
   const parts = await inTime(deadlineMs, shownOf(service), signal, (signal) => {
     const get = (url: URL) => download({ url, ca, most: MAX_PART_BYTES, signal })
     return Promise.all([
-      get(urlOf(base, 'sgx', 'pckcrl', { ca: platform.ca, encoding: 'der' })),
+      get(pccsPart(base, 'sgx', 'pckcrl', { ca: platform.ca, encoding: 'der' })),
       get(rootCrl),
-      get(urlOf(base, 'tdx', 'tcb', { fmspc: platform.fmspc })),
-      get(urlOf(base, 'tdx', 'qe/identity')),
+      get(pccsPart(base, 'tdx', 'tcb', { fmspc: platform.fmspc })),
+      get(pccsPart(base, 'tdx', 'qe/identity')),
     ])
   })
   const [pckCrl, ofRoot, tcbInfo, identity] = parts
@@ -93,18 +67,6 @@ export async function fetchCollateral(
     checkCollateral(found.collateral, pckCrlChain, anchor),
   )
   return found
-}
-
-function urlOf(
-  base: URL,
-  kind: 'sgx' | 'tdx',
-  path: string,
-  query: Readonly<Record<string, string>> = {},
-): URL {
-  const url = new URL(base)
-  url.pathname = `${base.pathname.replace(/\/$/, '')}/${kind}/certification/v4/${path}`
-  for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value)
-  return url
 }
 
 /** Ends the work when its time is up, one part of it fails, or nobody waits any more. */
