@@ -49,6 +49,7 @@ export class KmsMember {
    * @throws {KmsError} Whatever the work throws, too.
    */
   async use<T>(work: KmsWork<T>, signal: AbortSignal | undefined): Promise<T> {
+    if (signal?.aborted) throw unwanted(this.#options.url)
     this.#users += 1
     clearTimeout(this.#idle)
     try {
@@ -76,20 +77,30 @@ export class KmsMember {
     const kept = this.#open
     if (kept) {
       try {
-        return await this.#on(kept, work)
+        return await this.#on(kept, work, signal)
       } catch (error) {
-        if (!(error instanceof KmsError) || error.code !== 'KMS_CHANGED') throw error
+        if (!isStale(error)) throw error
       }
     }
-    return this.#on(await untilAborted(this.#connected(), this.#options.url, signal), work)
+    const fresh = await untilAborted(this.#connected(), this.#options.url, signal)
+    return this.#on(fresh, work, signal)
   }
 
-  async #on<T>(connection: KmsConnection, work: KmsWork<T>): Promise<T> {
+  async #on<T>(
+    connection: KmsConnection,
+    work: KmsWork<T>,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
     try {
       return await work(connection)
     } catch (error) {
-      if (error instanceof KmsError && LOST.has(error.code)) this.#drop(connection)
-      throw error
+      if (!(error instanceof KmsError)) throw error
+      if (LOST.has(error.code)) this.#drop(connection)
+      const isWanted = !signal?.aborted && !this.#closing.signal.aborted
+      if (error.code !== 'KMS_ABORTED' || !isWanted) throw error
+      // Somebody else, for whom it failed, has closed the connection.
+      const why = `Cannot ask KMS ${connection.url}: the connection ended`
+      throw new KmsError('KMS_UNREACHABLE', why, { cause: error })
     }
   }
 
@@ -130,6 +141,12 @@ export class KmsMember {
   }
 }
 
+/** Whether another connection may do what a kept one did not. */
+function isStale(error: unknown): boolean {
+  if (!(error instanceof KmsError)) return false
+  return error.code === 'KMS_CHANGED' || error.cause instanceof KmsError
+}
+
 async function untilAborted<T>(
   work: Promise<T>,
   url: string,
@@ -138,7 +155,6 @@ async function untilAborted<T>(
   if (!signal) return work
   // Nobody else may be there to hear of its failure.
   work.catch(() => undefined)
-  if (signal.aborted) throw unwanted(url)
   let aborted: (() => void) | undefined
   try {
     const ended = new Promise<never>((_resolve, reject) => {
