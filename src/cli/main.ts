@@ -19,6 +19,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<Command>>> = {
   permissions: async () => (await import('./permissions.ts')).permissions,
   events: async () => (await import('./events.ts')).events,
   key: async () => (await import('./key.ts')).key,
+  kms: async () => (await import('./kms.ts')).kms,
   reload: async () => (await import('./reload.ts')).reload,
   verify: async () => (await import('./verify.ts')).verify,
   plugin: async () => (await import('./plugin.ts')).plugin,
