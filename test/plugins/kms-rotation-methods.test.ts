@@ -223,6 +223,23 @@ describe('by HTTP', () => {
     }
   })
 
+  test('what strangers may ask is paid for where it is costly', async () => {
+    const broke = {
+      ...env,
+      spend: () => {
+        throw new ApiError(429, 'RATE_LIMITED', 'Ask later')
+      },
+    }
+    const status = async (path: string) => (await app.request(path, {}, broke)).status
+    const id = `app_id=${BOOT_INFO.appId}`
+    assert.equal(await status(`/prpc/GetAppEnvEncryptPubKey?${id}`), 429)
+    assert.equal(await status('/prpc/SignCert?api_version=2'), 429)
+    for (const path of ['/prpc/GetMeta', '/prpc/GetTempCaCert', '/prpc/GetAppKey', '/health']) {
+      assert.equal(await status(path), 200, path)
+    }
+    assert.equal((await ask(`/prpc/GetAppEnvEncryptPubKey?${id}`))[0], 200)
+  })
+
   test('it is told to whom something was given, and only then', async () => {
     released.length = 0
     await ask('/prpc/GetAppKey', '{}')

@@ -37,7 +37,7 @@ export interface KmsEnv {
     /** @throws {ApiError} As `verifyPeer`. */
     readonly peer: () => Promise<VerifiedEvidence>
     /**
-     * Pays for looking at evidence that did not come with the connection.
+     * Pays for work that anybody may cause and that no evidence of the connection answers for.
      *
      * @throws {ApiError} 429 `RATE_LIMITED`.
      */
@@ -113,9 +113,11 @@ export function kmsRoutes(parts: KmsRouteParts): Hono<KmsEnv> {
 
   plain('GetMeta', (c) => getMeta(kms, signal(c)))
   plain('GetTempCaCert', (c) => getTempCaCert(kms, signal(c)))
-  method(['GetAppEnvEncryptPubKey'], EnvKeyRequest, async (args, c) =>
-    prpcJson(await getAppEnvEncryptPubKey(kms, args, signal(c))),
-  )
+  method(['GetAppEnvEncryptPubKey'], EnvKeyRequest, async (args, c) => {
+    // Anybody may ask it for any application, and each costs as much as evidence.
+    c.env.spend()
+    return prpcJson(await getAppEnvEncryptPubKey(kms, args, signal(c)))
+  })
   method(['GetAppKey'], AppKeyRequest, (args, c) =>
     toPeer('GetAppKey', c, async (boot) => prpcJson(await getAppKey(kms, boot, args, signal(c)))),
   )
