@@ -13,16 +13,16 @@ const folder = join(import.meta.dirname, '../../plugins/kms/policy')
 const sample = readFileSync(join(folder, 'config.sample.toml'), 'utf8')
 const readme = readFileSync(join(folder, 'README.md'), 'utf8')
 
-/** The table `[plugins.kms.policy]` of a file. */
+/** The table `[plugins.kms.server.policy]` of a file. */
 const table = (text: string): unknown => {
-  const { plugins } = parse(text) as { plugins: { kms: { policy: unknown } } }
-  return plugins.kms.policy
+  const { plugins } = parse(text) as { plugins: { kms: { server: { policy: unknown } } } }
+  return plugins.kms.server.policy
 }
 
 /** The sample's tables, each as if it were the one in use. */
 const tables = sample
   .replace(/^# /gm, '')
-  .split(/^(?=\[plugins\.kms\.policy\])/m)
+  .split(/^(?=\[plugins\.kms\.server\.policy\])/m)
   .slice(1)
   .map((text) => table(text.replace(/^##.*$/gm, '')))
 

@@ -92,7 +92,7 @@ const Dev = v.strictObject({
   gateway_app_id: v.optional(v.pipe(v.string(), v.maxLength(256)), ''),
 })
 
-/** The table `[plugins.kms.policy]`: who may get keys. */
+/** The table `[plugins.kms.server.policy]`: who may get keys. */
 export const PolicyConfig = v.variant('type', [
   v.pipe(
     Webhook,

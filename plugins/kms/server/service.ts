@@ -9,7 +9,7 @@ import { parseCertificate } from '../../../src/x509/certificate.ts'
 import { readPem } from '../../../src/x509/pem.ts'
 import type { P256Key } from '../certificates/p256-key.ts'
 import { bootstrap } from '../onboarding/bootstrap.ts'
-import { fetchRootKeys } from '../onboarding/join.ts'
+import { fetchRootKeys, forget } from '../onboarding/join.ts'
 import { type Onboarding, serveOnboarding } from '../onboarding/serve.ts'
 import type { BootInfo } from '../policy/boot-info.ts'
 import type { Policy } from '../policy/policy.ts'
@@ -321,7 +321,7 @@ export function createKmsService(options: ServiceOptions): KmsService {
     sync: (sourceUrl, signal) =>
       oneByOne(async () => {
         opened()
-        const { keys } = await fetchRootKeys({
+        const fetched = await fetchRootKeys({
           sourceUrl,
           attester,
           policy,
@@ -329,7 +329,7 @@ export function createKmsService(options: ServiceOptions): KmsService {
           deadlineMs: SOURCE_DEADLINE_MS,
           signal,
         })
-        const added = await adoptRootVersions(folder, keys)
+        const added = await adoptRootVersions(folder, fetched.keys).finally(() => forget(fetched))
         await reopen()
         return added
       }),
