@@ -30,6 +30,21 @@ export const ServerConfig = v.strictObject({
     v.pipe(v.boolean(), v.description('Set up only by who can read the token on this machine')),
     true,
   ),
+  source_ca: v.optional(
+    v.pipe(
+      v.string(),
+      v.startsWith('/', 'expected an absolute path'),
+      v.description('PEM of the root certificates a KMS may have whose keys are taken over'),
+    ),
+  ),
+  site_name: v.optional(
+    v.pipe(
+      v.string(),
+      v.maxLength(256),
+      v.description('For GetAttestationInfo, to tell sites apart'),
+    ),
+    '',
+  ),
   auto_bootstrap_domain: v.optional(
     v.pipe(
       v.string(),
@@ -55,11 +70,11 @@ export type ServerConfig = v.InferOutput<typeof ServerConfig>
  * names them.
  */
 export function serverPermissions(config: ServerConfig): Permissions {
-  const { root_keys, address, onboard_address = address } = config
+  const { root_keys, source_ca, address, onboard_address = address } = config
   const { read = [], net = [] } = policyPermissions(config.policy)
   const folder = root_keys === undefined ? [] : [root_keys]
   return {
-    read: [...read, ...folder],
+    read: [...read, ...folder, ...(source_ca === undefined ? [] : [source_ca])],
     write: folder,
     net: [...net, address, onboard_address].map(hostOf),
   }

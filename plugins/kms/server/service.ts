@@ -186,6 +186,8 @@ export function createKmsService(options: ServiceOptions): KmsService {
       policy,
       trust,
       enforceSelf: config.enforce_self_authorization,
+      siteName: config.site_name,
+      sourceCa: config.source_ca,
       requests,
       onEvent: (text) => events.append(text),
       onRefused: told.refused,
@@ -326,6 +328,7 @@ export function createKmsService(options: ServiceOptions): KmsService {
           attester,
           policy,
           trust,
+          sourceCa: config.source_ca,
           deadlineMs: SOURCE_DEADLINE_MS,
           signal,
         })
