@@ -164,6 +164,8 @@ describe('what is no answer is not taken for one:', () => {
   test('one that is compressed, as nobody asked for that', async () => {
     const bomb = gzipSync(Buffer.alloc(50_000_000, ' '))
     assert.equal(await codeOf(says(bomb, '200 OK', 'Content-Encoding: gzip\r\n')), 'KMS_MALFORMED')
+    const said = says('{"k256_key":"00"}', '200 OK', 'Content-Encoding: gzip\r\n')
+    assert.equal(await codeOf(said), 'KMS_MALFORMED')
     const small = gzipSync('{"k256_key":"00"}')
     assert.equal(await codeOf(says(small, '200 OK', 'Content-Encoding: gzip\r\n')), 'KMS_MALFORMED')
   })

@@ -3,7 +3,16 @@ import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { createServer as createTlsServer, type TLSSocket } from 'node:tls'
 import { Hono } from 'hono'
+import {
+  type Authority,
+  authorityIdentifier,
+  DEFAULT_NOT_BEFORE,
+  readAuthority,
+  TEN_YEARS_MS,
+} from '../../plugins/kms/certificates/authority.ts'
+import { p256Key } from '../../plugins/kms/certificates/p256-key.ts'
 import type { KmsConnectionOptions } from '../../plugins/kms/client/connection.ts'
+import { randomP256Scalar } from '../../plugins/kms/derivation/curves.ts'
 import type { Policy } from '../../plugins/kms/policy/policy.ts'
 import { listenRaTls } from '../../plugins/kms/server/listener.ts'
 import { verifyPeer } from '../../plugins/kms/server/peer.ts'
@@ -20,6 +29,13 @@ import {
 } from '../../plugins/kms/server/rpc-certificate.ts'
 import type { PemPair } from '../../src/tls/self-signed.ts'
 import { parseCertificate } from '../../src/x509/certificate.ts'
+import {
+  basicConstraints,
+  certificatePem,
+  issueCertificate,
+  keyUsage,
+  subjectKeyIdentifier,
+} from '../../src/x509/issue.ts'
 import {
   APP_EVENTS,
   attesterOf,
@@ -51,6 +67,32 @@ export function rpcOf(of: RootMaterial): Promise<RpcCertificate> {
 /** A client's certificate as that of a server. */
 export function pairOf(client: Client, ...above: readonly string[]): PemPair {
   return { cert: [client.cert, ...above].join(''), key: client.key.pem }
+}
+
+/**
+ * An authority below another, of no application.
+ *
+ * @param validTo Unix time in milliseconds.
+ */
+export function intermediate(above: Authority, validTo = Date.now() + TEN_YEARS_MS): Authority {
+  const { privateKey, publicKey } = p256Key(randomP256Scalar())
+  const der = issueCertificate(
+    {
+      subject: [['CN', 'between']],
+      issuer: above.name,
+      publicKey,
+      validFrom: DEFAULT_NOT_BEFORE,
+      validTo,
+      extensions: [
+        basicConstraints(true, 0),
+        keyUsage('keyCertSign'),
+        subjectKeyIdentifier(publicKey),
+        ...authorityIdentifier(above),
+      ],
+    },
+    above.privateKey,
+  )
+  return readAuthority([certificatePem(der), ...above.chain].join(''), privateKey)
 }
 
 /** What is open, and what is done with it in the end. */

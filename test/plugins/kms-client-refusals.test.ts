@@ -1,6 +1,7 @@
 /** Which KMS a client does not believe, and what that KMS gets to know of it. */
 import assert from 'node:assert/strict'
 import { after, describe, test } from 'node:test'
+import type { Authority } from '../../plugins/kms/certificates/authority.ts'
 import { p256Key } from '../../plugins/kms/certificates/p256-key.ts'
 import type { KmsConnectionOptions } from '../../plugins/kms/client/connection.ts'
 import { openKmsConnection } from '../../plugins/kms/client/open-connection.ts'
@@ -16,6 +17,7 @@ import {
   closeAll,
   fakeKms,
   httpAnswer,
+  intermediate,
   KMS,
   machines,
   material,
@@ -147,13 +149,16 @@ describe('a server is not believed, and is told nothing,', () => {
   })
 })
 
+const pemOf = ({ privateKey }: Authority) => privateKey.export({ type: 'pkcs8', format: 'pem' })
+
 describe('a KMS is not believed, and is told no more than that somebody asks,', () => {
   /** Code, text, and code of the cause, for an answer to GetTempCaCert. */
   async function answering(
     answer: object,
     other: Partial<KmsConnectionOptions> = {},
+    pair = rpc.pair,
   ): Promise<readonly unknown[]> {
-    const server = await fakeKms(rpc.pair, (_path, socket) => {
+    const server = await fakeKms(pair, (_path, socket) => {
       socket.write(httpAnswer(JSON.stringify(answer)))
     })
     const { code, message, cause } = await refused(openKmsConnection(options(server, other)))
@@ -171,17 +176,22 @@ describe('a KMS is not believed, and is told no more than that somebody asks,', 
       const [code] = await answering({ ...temporary(), ca_cert }, { roots })
       assert.equal(code, 'KMS_NOT_VERIFIED')
     }
-    const leaf = {
-      ...temporary(),
-      ca_cert: rpc.pair.cert.slice(0, rpc.pair.cert.indexOf('-----END')),
+  })
+
+  test('that names a root which is none', async () => {
+    const between = intermediate(material.authority)
+    const pair = pairOf(mintBy(between, genuine), ...between.chain)
+    const [own] = between.chain
+    const end = '-----END CERTIFICATE-----\n'
+    for (const ca_cert of [own, `${pair.cert.split(end)[0]}${end}`]) {
+      const [code] = await answering({ ...temporary(), ca_cert }, { roots: undefined }, pair)
+      assert.equal(code, 'KMS_NOT_VERIFIED')
     }
-    leaf.ca_cert += '-----END CERTIFICATE-----\n'
-    assert.deepEqual((await answering(leaf, { roots: undefined }))[0], 'KMS_NOT_VERIFIED')
   })
 
   test('that gives away the key it is known by', async () => {
     const [temp_ca_cert] = material.authority.chain
-    const temp_ca_key = material.authority.privateKey.export({ type: 'pkcs8', format: 'pem' })
+    const temp_ca_key = pemOf(material.authority)
     const answer = { ...temporary(), temp_ca_cert, temp_ca_key }
     for (const roots of [undefined, options({ port: 0 }).roots]) {
       assert.deepEqual(await answering(answer, { roots }), ['KMS_NOT_VERIFIED', undefined])
@@ -192,6 +202,7 @@ describe('a KMS is not believed, and is told no more than that somebody asks,', 
     const { temp_ca_cert, temp_ca_key, ca_cert } = temporary()
     const other = temporary(elsewhere)
     const plain = mint(material, () => [])
+    const expired = intermediate(material.authority, Date.now() - 1000)
     const unusable: object[] = [
       {},
       { temp_ca_cert, temp_ca_key },
@@ -201,6 +212,7 @@ describe('a KMS is not believed, and is told no more than that somebody asks,', 
       { temp_ca_cert, temp_ca_key: other.temp_ca_key, ca_cert },
       { temp_ca_cert: other.temp_ca_cert, temp_ca_key, ca_cert },
       { temp_ca_cert: plain.cert, temp_ca_key: plain.key.pem, ca_cert },
+      { temp_ca_cert: expired.chain[0], temp_ca_key: pemOf(expired), ca_cert },
       { temp_ca_cert, temp_ca_key: 'secret', ca_cert },
       { temp_ca_cert, temp_ca_key: temp_ca_key + 'x'.repeat(5000), ca_cert },
       { temp_ca_cert: temp_ca_cert + ca_cert, temp_ca_key, ca_cert },

@@ -2,18 +2,9 @@
 import assert from 'node:assert/strict'
 import { createPrivateKey } from 'node:crypto'
 import { after, describe, test } from 'node:test'
-import {
-  type Authority,
-  authorityIdentifier,
-  DEFAULT_NOT_BEFORE,
-  readAuthority,
-  TEN_YEARS_MS,
-} from '../../plugins/kms/certificates/authority.ts'
-import { p256Key } from '../../plugins/kms/certificates/p256-key.ts'
 import type { KmsConnection, KmsConnectionOptions } from '../../plugins/kms/client/connection.ts'
 import { openKmsConnection } from '../../plugins/kms/client/open-connection.ts'
 import { keyV0 } from '../../plugins/kms/derivation/app-keys.ts'
-import { randomP256Scalar } from '../../plugins/kms/derivation/curves.ts'
 import { appRootKey, diskKey, envKey } from '../../plugins/kms/derivation/kms-keys.ts'
 import { createMaterial, randomRootKeys } from '../../plugins/kms/server/root-material.ts'
 import { issueRpcCertificate } from '../../plugins/kms/server/rpc-certificate.ts'
@@ -21,14 +12,8 @@ import { raTlsExtensions, readRaTls } from '../../src/attest/ra-tls.ts'
 import { ApiError } from '../../src/errors.ts'
 import { parseCertificate } from '../../src/x509/certificate.ts'
 import {
-  basicConstraints,
-  certificatePem,
-  issueCertificate,
-  keyUsage,
-  subjectKeyIdentifier,
-} from '../../src/x509/issue.ts'
-import {
   closeAll,
+  intermediate,
   KMS,
   machines,
   material,
@@ -56,28 +41,6 @@ async function opened(all: KmsConnectionOptions): Promise<KmsConnection> {
   const connection = await openKmsConnection(all)
   connections.push(connection)
   return connection
-}
-
-/** An authority below another, of no application. */
-function intermediate(above: Authority): Authority {
-  const { privateKey, publicKey } = p256Key(randomP256Scalar())
-  const der = issueCertificate(
-    {
-      subject: [['CN', 'between']],
-      issuer: above.name,
-      publicKey,
-      validFrom: DEFAULT_NOT_BEFORE,
-      validTo: Date.now() + TEN_YEARS_MS,
-      extensions: [
-        basicConstraints(true, 0),
-        keyUsage('keyCertSign'),
-        subjectKeyIdentifier(publicKey),
-        ...authorityIdentifier(above),
-      ],
-    },
-    above.privateKey,
-  )
-  return readAuthority([certificatePem(der), ...above.chain].join(''), privateKey)
 }
 
 describe('a client of a KMS', () => {
@@ -247,6 +210,16 @@ describe('its connection', () => {
     }
     const [one, two] = server.certificates.map((der) => hex(parseCertificate(der).spki))
     assert.notEqual(one, two)
+  })
+
+  test('is not made again once the certificate of the KMS is not valid any more', async () => {
+    const server = await realKms()
+    let at = Date.now()
+    const kms = await opened(options(server, { now: () => at }))
+    at = Date.UTC(2090, 0, 1)
+    const { code, cause } = await refused(kms.call('GetAppKey', {}))
+    assert.equal(code, 'KMS_NOT_VERIFIED')
+    assert.equal((cause as { code?: string }).code, 'CERTIFICATE_EXPIRED')
   })
 
   test('ends for good when it is closed, also by the signal it was opened with', async () => {

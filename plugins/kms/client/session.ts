@@ -70,13 +70,14 @@ export function createSession(
   }
 
   async function answered(method: string, body: string, limits: StepLimits): Promise<Reply> {
-    for (;;) {
-      const { on, isNew } = await connected(limits)
-      const reply = await step('ask', limits, (signal) => on.ask(method, body, signal))
-      if (reply) return reply
-      // An older connection may have been closed as idle; to ask twice is free of effects.
-      if (isNew) throw noAnswer(url, method)
-    }
+    const { on, isNew } = await connected(limits)
+    const reply = await step('ask', limits, (signal) => on.ask(method, body, signal))
+    if (reply) return reply
+    if (isNew) throw noAnswer(url, method)
+    // An older connection may have been closed as idle; to ask twice is free of effects.
+    on.close()
+    channel = undefined
+    return answered(method, body, limits)
   }
 
   return {
