@@ -20,6 +20,8 @@ export interface Current {
   readonly downloads: ReadonlySet<string>
   /** References (as `imageKey`) whose last pull failed, and when to try again. */
   readonly failedPulls: ReadonlyMap<string, { readonly retryAt: number }>
+  /** Names of images (as `imageKey`) whose removal failed lately: not tried again while in here. */
+  readonly failedRemovals?: ReadonlySet<string>
   /** By {@link serviceKey}: services that were stopped on purpose. */
   readonly halted: ReadonlyMap<string, Halt>
   /** By {@link serviceKey}: services whose file `handover-complete` or `resin-kill-me` exists. */

@@ -95,17 +95,32 @@ export interface BeginHandoverStep {
   readonly why: Why
 }
 
+export type FinishReason =
+  /** The new one says that it took over. */
+  | 'file'
+  | 'healthy'
+  /** It ran long enough. */
+  | 'stable'
+  /** It did its work: status 0. */
+  | 'completed'
+  | 'timeout'
+  /** The old one does not run, and nobody wants it back. */
+  | 'old-gone'
+  /** The service shall not run. */
+  | 'not-running'
+
 /** Stops and removes the old container. */
 export interface FinishHandoverStep {
   readonly kind: 'finish-handover'
   readonly serviceName: string
   readonly containerId: string
-  readonly because: 'file' | 'healthy' | 'stable' | 'timeout' | 'completed' | 'old-gone'
+  readonly because: FinishReason
 }
 
 /**
  * Brings the old container back: `failedHash` is recorded first, then the new container is stopped
- * and removed, the old one gets its restart policy and its name again, and is started if `start`.
+ * and removed, the old one gets its restart policy again, is started if `start`, and gets its name
+ * back last, so that a crash before leaves it to be done again.
  */
 export interface AbortHandoverStep {
   readonly kind: 'abort-handover'
@@ -129,6 +144,8 @@ export type Why =
   | { readonly kind: 'gone' }
   /** The target says `running: false`. A stop for it is recorded as a halt by the target. */
   | { readonly kind: 'not-running' }
+  /** The user stopped it, and something else started it. */
+  | { readonly kind: 'halted' }
   /** A network or volume it uses has to be made anew. */
   | { readonly kind: 'network' | 'volume'; readonly name: string }
   /** The service whose network it shares has another container. */

@@ -1,4 +1,5 @@
 import * as v from 'valibot'
+import { isImageId, parseImageReference } from '../../../src/engine/reference.ts'
 import { MAX_NAME, MAX_VALUE } from './limits.ts'
 
 /*
@@ -52,7 +53,10 @@ export const ImageReference = v.pipe(
   v.string('must be a string'),
   v.nonEmpty('must not be empty'),
   v.maxLength(MAX_NAME, `must have at most ${MAX_NAME} characters`),
-  v.regex(/^[a-zA-Z0-9][a-zA-Z0-9._:/@+-]*$/, 'must be a reference to an image'),
+  v.check(
+    (text) => parseImageReference(text) !== undefined || isImageId(text),
+    'must be a reference to an image',
+  ),
 )
 
 /** The end of a reference that names content. */
