@@ -15,7 +15,7 @@ import {
   UseBody,
 } from './messages.ts'
 import { adminProblem } from './problems.ts'
-import { type KmsStatus, statusAnswer } from './status.ts'
+import type { KmsStatus } from './status.ts'
 
 /** What an operator can ask of a KMS, and have it do. */
 export interface AdminParts {
@@ -97,7 +97,11 @@ export function adminRoutes(app: Hono<PluginEnv>, parts: AdminParts) {
         scope: 'kms:read',
         answers: { 200: { description: 'Public parts alone', schema: StatusAnswer } },
       }),
-      (c) => c.json(statusAnswer(parts.status())),
+      async (c) => {
+        // With it come the curves, which other daemons start without.
+        const { statusAnswer } = await import('./status.ts')
+        return c.json(statusAnswer(parts.status()))
+      },
     )
     .post(
       '/cvmd/kms/rotate',
