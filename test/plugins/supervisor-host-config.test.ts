@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import {
   chmodSync,
   existsSync,
@@ -237,6 +238,26 @@ test('a command sets the name where one is given, without a shell', async () => 
     },
     { command: () => ['/nonexistent/hostnamectl'] },
   )
+})
+
+test('a hostname file that is a mount point, as in containers, is written in place', async (t) => {
+  await withHost(async ({ config, patch, root }) => {
+    const path = join(root, 'etc/hostname')
+    const inside = join(root, 'inside')
+    writeFileSync(inside, 'a-long-name-from-outside\n')
+    if (spawnSync('mount', ['--bind', inside, path], { stdio: 'ignore' }).status !== 0) {
+      t.skip('needs the right to mount')
+      return
+    }
+    try {
+      assert.deepEqual((await patch({ hostname: 'new-name' })).changed, ['hostname'])
+      assert.equal(readFileSync(inside, 'utf8'), 'new-name\n')
+      assert.equal((await config.read()).network.hostname, 'new-name')
+      assert.deepEqual(readdirSync(join(root, 'etc')), ['hostname'])
+    } finally {
+      spawnSync('umount', [path])
+    }
+  })
 })
 
 test('a comment is no name, and a missing file none', async () => {

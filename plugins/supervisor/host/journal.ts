@@ -21,7 +21,10 @@ export interface JournalOptions {
 
 /** What journalctl prints, and its end. */
 export interface JournalStream {
-  /** Begins with an empty chunk, which makes the head of the answer go out at once. */
+  /**
+   * Begins with an empty chunk, which makes the head of the answer go out at once; on Bun's own
+   * server only its first line does, the rest waits for output.
+   */
   readonly body: ReadableStream<Uint8Array>
   /** Resolves when the process is gone. */
   readonly ended: Promise<void>
