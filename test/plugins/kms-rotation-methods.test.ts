@@ -22,7 +22,11 @@ import {
   getTempCaCert,
   type Kms,
 } from '../../plugins/kms/server/public-methods.ts'
-import { createMaterial, randomRootKeys } from '../../plugins/kms/server/root-material.ts'
+import {
+  createMaterial,
+  randomRootKeys,
+  rootAuthority,
+} from '../../plugins/kms/server/root-material.ts'
 import { clearRoots, type Roots, rootsFrom } from '../../plugins/kms/server/roots.ts'
 import { kmsRoutes } from '../../plugins/kms/server/routes.ts'
 import { ApiError } from '../../src/errors.ts'
@@ -172,12 +176,12 @@ describe('a KMS with three versions of root keys', () => {
     asked.length = 0
     for (const root_version of [3, 99, 1e15]) {
       const text = `Unknown root version: ${root_version}; there are 0, 1, 2`
-      for (const work of [
-        getAppKey(kms, BOOT_INFO, { ...APP_KEY, root_version }),
-        getKey(kms, BOOT_INFO, { name: 'a', root_version }),
-        getAppEnvEncryptPubKey(kms, { app_id: appId, root_version }),
+      for (const ask of [
+        () => getAppKey(kms, BOOT_INFO, { ...APP_KEY, root_version }),
+        () => getKey(kms, BOOT_INFO, { name: 'a', root_version }),
+        () => getAppEnvEncryptPubKey(kms, { app_id: appId, root_version }),
       ]) {
-        assert.deepEqual(await refused(work), [400, 'INVALID_REQUEST', text])
+        assert.deepEqual(await refused(ask()), [400, 'INVALID_REQUEST', text])
       }
     }
     assert.deepEqual(asked, [])
@@ -351,9 +355,12 @@ describe('kept keys', () => {
     }, failed)
   })
 
-  test('an authority signs with the same key as before', () => {
+  test('an authority signs with the same key as before, below the root of today', () => {
     const kept = new DerivedKeys(1)
     const material = three.current
+    const renewed = { ...material, authority: rootAuthority(material.root) }
+    assert.equal(kept.authority(material, appId).chain[1], material.authority.chain[0])
+    assert.equal(kept.authority(renewed, appId).chain[1], renewed.authority.chain[0])
     const authority = kept.authority(material, appId)
     assert.equal(kept.authority(material, appId), authority)
     assert.notEqual(kept.authority(material, other), authority)

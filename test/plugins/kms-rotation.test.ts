@@ -173,8 +173,8 @@ describe('a version of root keys', () => {
     }
     assert.ok(!readdirSync(folder).includes('root-current'))
     const empty = temporaryFolder(t)
-    for (const work of [addRootVersion(empty), useRootVersion(empty, 0)]) {
-      await assert.rejects(work, code('ROOT_VERSION_UNKNOWN', 'no root keys'))
+    for (const change of [() => addRootVersion(empty), () => useRootVersion(empty, 0)]) {
+      await assert.rejects(change(), code('ROOT_VERSION_UNKNOWN', 'no root keys'))
     }
     assert.deepEqual(readdirSync(empty), [])
   })

@@ -76,7 +76,9 @@ export class DerivedKeys {
       scalar.fill(0)
       return own
     }
-    return this.#authorities.use(nameOf(root, appId), make, (own) => own)
+    // What it signs ends in the root certificate, which may be renewed.
+    const name = `${nameOf(root, appId)} ${authority.chain[0]}`
+    return this.#authorities.use(name, make, (own) => own)
   }
 
   clear(): void {
