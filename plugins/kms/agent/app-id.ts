@@ -26,6 +26,9 @@ export async function measuredAppId(
     }
   }
   const events = await attester.runtimeEvents.list()
-  const measured = events.find(({ event }) => event === 'app-id')
+  // What follows is not the system's (spec dstack §6.3).
+  const ready = events.findIndex(({ event }) => event === 'system-ready')
+  const booted = ready === -1 ? events : events.slice(0, ready)
+  const measured = booted.find(({ event }) => event === 'app-id')
   return fromHex(measured?.event_payload ?? appId, 'app id')
 }
