@@ -23,6 +23,8 @@ import {
 /** Machines that have one maker, and one policy about them. */
 export interface KmsSite {
   readonly folder: string
+  /** A folder with what it takes to believe these machines. */
+  readonly maker: string
   readonly policy: PolicyFile
   /** Starts a KMS, again if there was one of this name. */
   kms(options?: KmsMachine): Promise<KmsDaemon>
@@ -59,6 +61,8 @@ export interface KmsMachine {
   readonly compose?: string
   /** Who may get keys, as TOML; default the site's policy. */
   readonly policy?: string
+  /** Whose machines it believes; default those of its own maker. */
+  readonly maker?: string
 }
 
 /** A machine with an application in it. */
@@ -74,6 +78,8 @@ export interface AppMachine {
   readonly rootVersion?: number
   /** How long it waits for one KMS, in milliseconds. */
   readonly deadlineMs?: number
+  /** Whose machines it believes; default those of its own maker. */
+  readonly maker?: string
 }
 
 /** What `GET /cvmd/kms` answers, with the certificates. */
@@ -88,6 +94,7 @@ export interface Shown extends Pick<KmsStatus, 'mode'> {
     readonly ca_public_key: string
     readonly ca_cert: string
   }[]
+  readonly requests: KmsStatus['requests']
 }
 
 /** An answer, read whole. */
@@ -145,9 +152,10 @@ export const appIdOf = (compose: string): string => sha256(compose).slice(0, 40)
 /** Machines of a maker of their own. */
 export async function kmsSite(): Promise<KmsSite> {
   const folder = freshFolder()
-  const maker = join(folder, 'maker')
-  mkdirSync(maker)
-  await createSimulator({ platform: 'tdx', stateDir: maker })
+  const first = join(folder, 'maker')
+  mkdirSync(first)
+  await createSimulator({ platform: 'tdx', stateDir: first })
+  const maker = join(first, 'simulate')
   const policy = policyFile(join(folder, 'policy.json'))
   const running = new Set<Machine>()
 
@@ -155,7 +163,7 @@ export async function kmsSite(): Promise<KmsSite> {
     const home = join(folder, name)
     const simulate = join(home, 'state', 'simulate')
     mkdirSync(simulate, { recursive: true, mode: 0o700 })
-    copyFileSync(join(maker, 'simulate', 'tdx-keys.pem'), join(simulate, 'tdx-keys.pem'))
+    copyFileSync(join(maker, 'tdx-keys.pem'), join(simulate, 'tdx-keys.pem'))
     writeFileSync(join(home, 'app-compose.json'), compose)
     const daemon = await startDaemon({
       ...options,
@@ -183,19 +191,20 @@ export async function kmsSite(): Promise<KmsSite> {
 
   return {
     folder,
+    maker,
     policy,
-    async kms({ name = 'kms', port = 0, compose = KMS_COMPOSE, policy: own } = {}) {
+    async kms({ name = 'kms', port = 0, compose = KMS_COMPOSE, policy: own, maker: of } = {}) {
       const decides = own ?? `type = "file"\nfile = "${policy.path}"`
       const server = `[plugins.kms]
 role = "server"
-${TRUST}[plugins.kms.server]
+${trusting(of ?? maker)}[plugins.kms.server]
 address = "127.0.0.1:${port}"
 [plugins.kms.server.policy]
 ${decides}
 `
       return kmsDaemon(await start(name, compose, `${OPERATOR}${server}`, {}))
     },
-    async app({ name, compose, urls, roots, provider, rootVersion, deadlineMs = 5000 }) {
+    async app({ name, compose, urls, roots, provider, rootVersion, deadlineMs = 5000, ...more }) {
       const home = join(folder, name)
       mkdirSync(home, { recursive: true })
       writeFileSync(join(home, 'kms-root.pem'), roots.join(''))
@@ -204,7 +213,7 @@ ${decides}
 name = "kms"
 id = "${provider}"
 [plugins.kms]
-${TRUST}[plugins.kms.upstream]
+${trusting(more.maker ?? maker)}[plugins.kms.upstream]
 urls = ${JSON.stringify(urls)}
 root_ca = "{folder}/kms-root.pem"
 deadline_ms = ${deadlineMs}
@@ -236,9 +245,9 @@ plugins = ["tdx", "guest", "kms"]
 dialect = "dstack"
 `
 
-const TRUST = `[plugins.kms.trust]
-tdx_root = "{folder}/state/simulate/tdx-root.pem"
-collateral = "{folder}/state/simulate/tdx-collateral.json"
+const trusting = (maker: string) => `[plugins.kms.trust]
+tdx_root = "${maker}/tdx-root.pem"
+collateral = "${maker}/tdx-collateral.json"
 `
 
 function policyFile(path: string): PolicyFile {
