@@ -83,6 +83,8 @@ export function createKmsService(options: ServiceOptions): KmsService {
   let self: BootInfo | undefined
   let listener: RaTlsListener | undefined
   let onboarding: Onboarding | undefined
+  /** One for the whole run: clients that come back expect the key they verified. */
+  let rpcKey: P256Key | undefined
   let why: string | undefined
   let retryMs = FIRST_RETRY_MS
   let timer: ReturnType<typeof setTimeout> | undefined
@@ -107,7 +109,7 @@ export function createKmsService(options: ServiceOptions): KmsService {
   async function serve(): Promise<void> {
     let rpc: RpcCertificate
     try {
-      rpc = await certify()
+      rpc = await certify(opened())
     } catch (error) {
       wait(messageOf(error), serve)
       return
@@ -133,36 +135,32 @@ export function createKmsService(options: ServiceOptions): KmsService {
     why = undefined
     retryMs = FIRST_RETRY_MS
     events.append(`serving keys as ${current.domain} on port ${listener.port}`)
-    renewLater(rpc.key)
+    renewLater()
   }
 
   /** A certificate with fresh evidence, by which this KMS also learns what it is itself. */
-  async function certify(key?: P256Key): Promise<RpcCertificate> {
+  async function certify({ current }: Roots): Promise<RpcCertificate> {
     if (attester.platform === undefined) {
       throw new Error('this machine has neither Intel TDX nor a Nitro module: it cannot attest')
     }
-    const rpc = await issueRpcCertificate(opened().current, attester, { key })
+    const rpc = await issueRpcCertificate(current, attester, { key: rpcKey })
     if (config.enforce_self_authorization) {
       const verified = await verifyEvidence(rpc.platform, rpc.spki, trust, Date.now())
       self = verified.boot
     }
+    rpcKey = rpc.key
     return rpc
   }
 
-  function renewLater(key: P256Key): void {
+  function renewLater(): void {
     later(RENEW_MS[attester.platform ?? 'tdx'], async () => {
       try {
-        await recertify(key)
+        listener?.replaceTls((await certify(opened())).pair)
       } catch (error) {
         log.warn(`Cannot renew the certificate, the old one is shown: ${messageOf(error)}`)
       }
-      renewLater(key)
+      renewLater()
     })
-  }
-
-  async function recertify(key?: P256Key): Promise<void> {
-    const rpc = await certify(key)
-    listener?.replaceTls(rpc.pair)
   }
 
   function wait(reason: string, retry: () => Promise<void>): void {
@@ -267,13 +265,18 @@ export function createKmsService(options: ServiceOptions): KmsService {
     return openRoots(folder)
   }
 
+  /** Root certificate and chain change together: without evidence for a new one all stays. */
   async function reopen(): Promise<void> {
-    const before = roots
     const next = await open()
     if (!next) throw new Error(`Cannot use "${folder}": the root keys are gone`)
+    try {
+      listener?.replaceTls((await certify(next)).pair)
+    } catch (error) {
+      clearRoots(next)
+      throw error
+    }
+    if (roots) clearRoots(roots)
     roots = next
-    if (before) clearRoots(before)
-    await recertify()
   }
 
   return {
@@ -294,6 +297,7 @@ export function createKmsService(options: ServiceOptions): KmsService {
       derived.clear()
       if (roots) clearRoots(roots)
       roots = undefined
+      rpcKey = undefined
     },
     notReady: () => why,
     get mode() {
