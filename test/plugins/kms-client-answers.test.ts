@@ -301,7 +301,7 @@ describe('the reader of answers', () => {
       fc.uint8Array({ maxLength: 200 }),
       fc.json().map(bytes),
       fc
-        .record({ error: fc.string({ maxLength: 2000, unit: 'binary' }), code: fc.jsonValue() })
+        .record({ error: fc.string({ maxLength: 700, unit: 'binary' }), code: fc.jsonValue() })
         .map((value) => bytes(JSON.stringify(value))),
     )
     fc.assert(

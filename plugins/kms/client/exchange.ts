@@ -73,7 +73,7 @@ class Unexpected extends Error {}
 function agentOf(socket: TLSSocket): Agent {
   const agent = new Agent({ keepAlive: true, maxSockets: 1, maxFreeSockets: 1 })
   let given = false
-  // A request's own `createConnection` goes unheard on Bun (1.4), which then looks the host up.
+  // A request's own `createConnection` is not heard on every runtime, which then looks the host up.
   const createConnection = (
     _options: unknown,
     done: (error: Error | null, socket?: TLSSocket) => void,
