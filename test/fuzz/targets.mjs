@@ -152,6 +152,15 @@ export const targets = [
     check: ({ readCertifiedApp }, input) => void readCertifiedApp(input),
   },
   {
+    name: 'signing-request',
+    entry: 'plugins/kms/server/signing-request.ts',
+    seeds: () =>
+      files(/attestation.*\.bin$/, `${VECTORS}/dstack/simulator`, `${VECTORS}/dstack/nsm`)()
+        .concat(Buffer.alloc(0))
+        .map((container) => Buffer.concat([signingRequestHead(), container])),
+    check: ({ readSigningRequest }, input) => void readSigningRequest(input, 2),
+  },
+  {
     name: 'event-log',
     entry: 'src/attest/event-log.ts',
     seeds: () => [
@@ -173,6 +182,21 @@ export const targets = [
     check: ({ parseExportedLog }, input) => void parseExportedLog(text(input)),
   },
 ]
+
+/** All of a request for a certificate but the container, for the generator of P-256. */
+function signingRequestHead() {
+  const spki =
+    '3059301306072a8648ce3d020106082a8648ce3d03010703420004' +
+    '6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296' +
+    '4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5'
+  return Buffer.concat([
+    Buffer.of(17 << 2),
+    Buffer.from('please sign cert:'),
+    Buffer.from(`6d01${spki}`, 'hex'),
+    // No organization, subject "a", one name, usages, no times.
+    Buffer.from('00' + '0461' + '04' + '0462' + '01010101' + '0000', 'hex'),
+  ])
+}
 
 /** A rule of a target that any input has to keep. */
 function expect(kept) {
