@@ -16,6 +16,7 @@ export interface Whole {
   readonly current: Current
   readonly options: PlanOptions
   readonly images: Images
+  readonly renewsSupervisorNetwork: boolean
   /** Names of containers, to their ids. */
   readonly names: ReadonlyMap<string, string>
   /** Containers by app id. */
@@ -48,14 +49,14 @@ export function planApp(app: DesiredApp, gone: boolean, whole: Whole): Round {
 }
 
 function sceneOf(app: DesiredApp, gone: boolean, whole: Whole): Scene {
-  const { current, options, images, names } = whole
+  const { current, options } = whole
   const byService = groupBy(whole.containers.get(app.appId) ?? [], (one) => one.serviceName)
   const hashes = new Map(app.services.map(({ serviceName, hash }) => [serviceName, hash]))
   const casts = [...byService].map(
     ([name, containers]) => [name, castOf(containers, name, hashes.get(name))] as const,
   )
   const objects = sortObjects(app, gone, current, options)
-  return { app, current, options, images, names, objects, casts: new Map(casts) }
+  return { ...whole, app, objects, casts: new Map(casts) }
 }
 
 /** A service is stopped after those that need it, as far as they are stopped at all. */

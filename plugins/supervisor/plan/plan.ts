@@ -15,10 +15,12 @@ import type { Plan, Round } from './steps.ts'
  */
 export function plan(current: Current, desired: Desired, options: PlanOptions): Plan {
   const images = indexImages(current, desired, options)
+  const needed = needsSupervisorNetwork(desired)
   const whole: Whole = {
     current,
     options,
     images,
+    renewsSupervisorNetwork: needed && current.supervisorNetwork === 'wrong',
     names: new Map(current.containers.map(({ name, id }) => [name, id])),
     containers: groupBy(current.containers, ({ appId }) => appId),
   }
@@ -28,7 +30,7 @@ export function plan(current: Current, desired: Desired, options: PlanOptions): 
     apps.set(appId, planApp(withNothing(appId), true, whole))
   }
   const shared = new RoundBuilder()
-  planSupervisorNetwork(current, desired, shared)
+  if (needed) planSupervisorNetwork(current, shared)
   for (const step of removeImages(images)) shared.step(step)
   return { shared, apps }
 }
@@ -62,15 +64,17 @@ function withNothing(appId: number): DesiredApp {
   }
 }
 
+function needsSupervisorNetwork({ apps }: Desired): boolean {
+  const planned = apps.filter(({ rejected }) => rejected === undefined)
+  return planned.some(({ services }) => services.some((one) => one.usesSupervisorNetwork))
+}
+
 /** A wrong one goes when nothing of ours is attached to it any more (spec §13.4). */
 function planSupervisorNetwork(
   { supervisorNetwork, containers }: Current,
-  { apps }: Desired,
   shared: RoundBuilder,
 ): undefined {
-  const users = apps.filter(({ rejected }) => rejected === undefined)
-  const needed = users.some(({ services }) => services.some((one) => one.usesSupervisorNetwork))
-  if (!needed || supervisorNetwork === 'ready') return
+  if (supervisorNetwork === 'ready') return
   if (supervisorNetwork === 'absent') return shared.step({ kind: 'create-supervisor-network' })
   const attached = containers.some(({ networks }) => networks.includes(SUPERVISOR_NETWORK))
   if (attached) shared.wait('supervisor-network', 'the supervisor network is still in use')

@@ -15,6 +15,8 @@ export interface Scene {
   readonly current: Current
   readonly options: PlanOptions
   readonly images: Images
+  /** The supervisor's network is not as it has to be, and somebody needs it. */
+  readonly renewsSupervisorNetwork: boolean
   readonly objects: Objects
   /** Containers of the app by service, those that are no longer wanted included. */
   readonly casts: ReadonlyMap<string, Cast>
@@ -96,7 +98,7 @@ export function mismatch(
 ): Why | undefined {
   if (scene.options.recreate.has(container.id)) return { kind: 'recreate' }
   if (container.state === 'dead') return { kind: 'dead' }
-  const renewed = renewedObject(scene, service, container)
+  const renewed = renewedObject(scene, container)
   if (renewed !== undefined) return renewed
   if (container.hash !== service.hash) {
     const before = container.hash === undefined ? undefined : container.fields
@@ -117,14 +119,13 @@ export function mismatch(
 }
 
 function renewedObject(
-  { current, objects }: Scene,
-  { usesSupervisorNetwork }: DesiredService,
+  { objects, renewsSupervisorNetwork }: Scene,
   { networks, volumes }: CurrentContainer,
 ): Why | undefined {
-  const network = networks.find((name) => objects.renewedNetworks.has(name))
+  const network = networks.find((name) => {
+    return name === SUPERVISOR_NETWORK ? renewsSupervisorNetwork : objects.renewedNetworks.has(name)
+  })
   if (network !== undefined) return { kind: 'network', name: network }
   const volume = volumes.find((name) => objects.renewedVolumes.has(name))
-  if (volume !== undefined) return { kind: 'volume', name: volume }
-  const wrong = current.supervisorNetwork === 'wrong' && networks.includes(SUPERVISOR_NETWORK)
-  return wrong && usesSupervisorNetwork ? { kind: 'network', name: SUPERVISOR_NETWORK } : undefined
+  return volume === undefined ? undefined : { kind: 'volume', name: volume }
 }

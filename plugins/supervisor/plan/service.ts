@@ -251,7 +251,9 @@ function create(
   const { serviceName, name } = service
   if (old !== undefined) {
     const why = mismatch(scene, service, old)
-    if (why !== undefined && why.kind !== 'changed') return discard(old, why, round)
+    // It was kept under another strategy, or uses what has to go.
+    const useless = why !== undefined && (why.kind !== 'changed' || killsFirst(service))
+    if (useless) return discard(old, why, round)
   }
   if (scene.images.stateOf(service.image).kind !== 'present') return
   const missing = missingObject(scene, service)
