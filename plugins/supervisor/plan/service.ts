@@ -274,8 +274,14 @@ function create(
   if (isTaken(scene, name)) {
     return round.wait('name-taken', `the name ${name} is in use`, serviceName)
   }
-  const networkContainer = owner?.id
-  round.step({ kind: 'create', serviceName, name, hash: service.hash, networkContainer })
+  round.step({
+    kind: 'create',
+    serviceName,
+    name,
+    hash: service.hash,
+    networkContainer: owner?.id,
+    handover: old !== undefined,
+  })
 }
 
 function missingObject({ objects }: Scene, service: DesiredService): string | undefined {

@@ -45,6 +45,8 @@ export interface CreateStep {
   readonly hash: string
   /** Id of the container whose network it shares. */
   readonly networkContainer: string | undefined
+  /** The old container made room for it, so what was begun is brought to its end. */
+  readonly handover: boolean
 }
 
 export interface StartStep {
@@ -187,6 +189,7 @@ export type WaitKind =
 export function needsLock(step: Step): boolean {
   switch (step.kind) {
     case 'create':
+      return !step.handover
     case 'stop':
     case 'remove':
     case 'rename':
