@@ -58,7 +58,7 @@ const ContainerDetails = v.looseObject({
     /** RFC 3339; year 1 for a container that was never started. */
     StartedAt: Text,
     FinishedAt: Text,
-    /** Absent without a health check. `starting`, `healthy`, `unhealthy`. */
+    /** `starting`, `healthy`, `unhealthy`; absent, or Podman's empty text, without a check. */
     Health: v.nullish(v.looseObject({ Status: Text })),
   }),
   Config: v.looseObject({

@@ -2,7 +2,7 @@ import type * as v from 'valibot'
 import { parsed } from './client.ts'
 import { EngineError } from './error.ts'
 import type { Answer } from './exchange.ts'
-import { createLineSplitter } from './lines.ts'
+import { type ByteLine, createLineSplitter } from './lines.ts'
 
 /** Events carry the labels of their object, which a user writes. */
 const MAX_LINE_BYTES = 1024 * 1024
@@ -21,16 +21,21 @@ export async function* readJsonLines<Schema extends v.GenericSchema>(
   idleMs?: number,
 ): AsyncGenerator<v.InferOutput<Schema>> {
   const splitter = createLineSplitter(MAX_LINE_BYTES)
-  const read = function* (lines: ReturnType<typeof splitter.push>) {
+  const tooLong = () => {
+    const reason = `a line has more than ${MAX_LINE_BYTES} bytes`
+    return new EngineError('ENGINE_MALFORMED', action, reason)
+  }
+  const read = function* (lines: readonly ByteLine[]) {
     for (const { bytes, cut } of lines) {
-      if (cut) {
-        const reason = `a line has more than ${MAX_LINE_BYTES} bytes`
-        throw new EngineError('ENGINE_MALFORMED', action, reason)
-      }
+      if (cut) throw tooLong()
       const text = bytes.toString().trim()
       if (text !== '') yield parsed(text, schema, action)
     }
   }
-  for await (const chunk of answer.chunks(idleMs)) yield* read(splitter.push(chunk))
+  for await (const chunk of answer.chunks(idleMs)) {
+    yield* read(splitter.push(chunk))
+    // It may have no end at all.
+    if (splitter.pending > MAX_LINE_BYTES) throw tooLong()
+  }
   yield* read(splitter.end())
 }

@@ -9,6 +9,8 @@ export interface ByteLine {
 
 /** Splits bytes into lines ended by LF, in memory bounded by the limit and one chunk. */
 export interface LineSplitter {
+  /** Bytes of the line whose end has not come, those that were dropped included. */
+  readonly pending: number
   /** The lines that this chunk completes. */
   push(chunk: Buffer): ByteLine[]
   /** The line that lacks its end, if there is one. */
@@ -37,6 +39,9 @@ export function createLineSplitter(maxBytes: number): LineSplitter {
   }
 
   return {
+    get pending() {
+      return size
+    },
     push(chunk) {
       const lines: ByteLine[] = []
       let from = 0
