@@ -1,10 +1,20 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { copyFileSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { request as httpsRequest } from 'node:https'
 import { join } from 'node:path'
 import { connect } from 'node:tls'
 import type { KmsStatus } from '../../plugins/kms/admin/status.ts'
+import { errnoOf } from '../../src/errors.ts'
 import { createSimulator } from '../../src/simulate/simulator.ts'
 import {
   type DaemonOptions,
@@ -175,8 +185,11 @@ export async function kmsSite(): Promise<KmsSite> {
       ...daemon,
       kill: async () => {
         running.delete(machine)
-        if (daemon.child.exitCode === null && daemon.child.signalCode === null) {
+        try {
           daemon.signal('SIGKILL')
+        } catch (error) {
+          // It ended by itself.
+          if (errnoOf(error) !== 'ESRCH') throw error
         }
         await daemon.exited()
       },
@@ -186,6 +199,7 @@ export async function kmsSite(): Promise<KmsSite> {
       },
     }
     running.add(machine)
+    void daemon.exited().then(() => running.delete(machine))
     return machine
   }
 
@@ -290,7 +304,9 @@ function kmsDaemon(machine: Machine): KmsDaemon {
     eventually(`the KMS is ${mode}`, status, (shown) => shown.mode === mode)
 
   async function setUp(method: string, args: object = {}): Promise<Answer | undefined> {
-    const url = `http://127.0.0.1:${await port()}/prpc/Onboard.${method}?json`
+    // From the log, as an answer would let a moment pass.
+    const [, at] = /set it up on port (\d+)/.exec(machine.output()) ?? []
+    const url = `http://127.0.0.1:${at}/prpc/Onboard.${method}?json`
     try {
       const response = await fetch(url, {
         method: 'POST',
@@ -414,3 +430,45 @@ export async function eventually<T>(
 }
 
 const text = (found: unknown) => JSON.stringify(found)?.slice(0, 2000)
+
+/** Longer than most steps take would miss states between them. */
+const SLICE_MS = 0.2
+
+/**
+ * Kills a machine at a moment that is soon over: it runs for a fifth of a millisecond at a time, and
+ * is looked at while it is stopped.
+ *
+ * @param isThen Whether it is the moment.
+ * @param over What is being done; when it ends before the moment came, the machine is killed then.
+ */
+export async function killWhen(
+  machine: Machine,
+  isThen: () => boolean,
+  over: Promise<unknown>,
+): Promise<void> {
+  let isOver = false
+  const end = () => {
+    isOver = true
+  }
+  over.then(end, end)
+  for (;;) {
+    machine.signal('SIGSTOP')
+    if (isThen() || isOver) break
+    machine.signal('SIGCONT')
+    const until = performance.now() + SLICE_MS
+    while (performance.now() < until);
+    // For the answer to be read.
+    await new Promise((turn) => setImmediate(turn))
+  }
+  await machine.kill()
+}
+
+/** Names in the folder of a KMS's root keys, sorted, without files that are being written. */
+export function rootFiles({ keys }: Pick<KmsDaemon, 'keys'>): readonly string[] {
+  return namesIn(keys).filter((name) => !name.startsWith('.'))
+}
+
+/** Everything in a folder; nothing where there is none. */
+export function namesIn(folder: string): readonly string[] {
+  return existsSync(folder) ? readdirSync(folder).sort() : []
+}

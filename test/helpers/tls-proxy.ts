@@ -25,10 +25,15 @@ export interface MiddleOptions {
   readonly onEvent?: (event: MiddleEvent) => void
 }
 
-/** By the number of the connection, and of the event on it, from 0. */
+/** What happens on the way. */
 export interface MiddleEvent {
+  /** By its number from 0. */
   readonly connection: number
-  readonly kind: 'connected' | 'to-server' | 'to-client'
+  /**
+   * Who speaks, however many pieces it takes: the client for the first time in 1, the server for the
+   * first time in 2; 0 when the client has connected.
+   */
+  readonly turn: number
 }
 
 /** Listens on a port of its own. */
@@ -43,24 +48,26 @@ export async function middle({ target, pairFor, onEvent }: MiddleOptions): Promi
   let connections = 0
 
   function join(connection: number, client: Socket, server: Socket): void {
-    const pass = (from: Socket, to: Socket, kind: MiddleEvent['kind']) => {
+    let turn = 0
+    const pass = (from: Socket, to: Socket, parity: number) => {
       from.on('data', (data: Buffer) => {
         seen.push(Buffer.from(data))
-        onEvent?.({ connection, kind })
+        if (turn % 2 !== parity || turn === 0) turn += 1
+        onEvent?.({ connection, turn })
         if (!to.destroyed) to.write(data)
       })
       from.on('close', () => to.destroy())
     }
     track(client)
     track(server)
-    pass(client, server, 'to-server')
-    pass(server, client, 'to-client')
+    pass(client, server, 1)
+    pass(server, client, 0)
   }
 
   const server = createServer((socket) => {
     const connection = connections++
     track(socket)
-    onEvent?.({ connection, kind: 'connected' })
+    onEvent?.({ connection, turn: 0 })
     const pair = pairFor(connection)
     if (!pair) {
       join(connection, socket, connect(target, '127.0.0.1'))
