@@ -1,4 +1,4 @@
-import type { AnyPlugin, Requirement, Services } from './plugin.ts'
+import type { AnyPlugin, OwnAddress, Requirement, Services } from './plugin.ts'
 
 /** What a plugin needs with a configuration. */
 export interface Needs {
@@ -15,6 +15,11 @@ export function needsOf({ requires, uses }: AnyPlugin, config: unknown): Needs {
   const problem = needsProblem(needs)
   if (problem !== undefined) throw new TypeError(problem)
   return needs
+}
+
+/** Where a plugin listens on its own, with a checked configuration. */
+export function addressesOf({ addresses }: AnyPlugin, config: unknown): readonly OwnAddress[] {
+  return byConfig(addresses, config) ?? []
 }
 
 function byConfig<T>(given: T | ((config: unknown) => T), config: unknown): T | undefined {

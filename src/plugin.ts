@@ -126,6 +126,14 @@ export interface PluginInstance<App extends AnyApp = AnyApp> {
   notReady?(): string | undefined
 }
 
+/** Where a plugin listens that has addresses of its own. */
+export interface OwnAddress {
+  /** `127.0.0.1:48484`. */
+  readonly address: string
+  /** The address may not be there yet, such as that of a network somebody has still to make. */
+  readonly late?: boolean
+}
+
 /** Data, or what gives it for a checked configuration. */
 export type ByConfig<Schema extends v.GenericSchema, T> =
   | T
@@ -160,11 +168,14 @@ export interface PluginDefinition<
    */
   readonly exposure?: 'local' | 'network'
   /**
-   * Whom it serves where no listener names it: the operator, or applications of the guest. Of a
-   * guest's plugin, an operator's listener has the routes below `/cvmd/` alone unless it names it.
+   * Whom it serves where no listener names it: the operator, applications of the guest, or whoever
+   * comes to its own {@link addresses}. Of a plugin that is not the operator's, an operator's
+   * listener has the routes below `/cvmd/` and those for operators alone unless it names it.
    * Default: `operator`.
    */
-  readonly home?: 'operator' | 'guest'
+  readonly home?: 'operator' | 'guest' | 'own'
+  /** With `home: 'own'`: where it listens when the file lists no `[[listen]]`. */
+  readonly addresses?: ByConfig<Schema, readonly OwnAddress[]>
   /** `own`: the plugin authenticates its callers, the listener's `auth` is not applied. */
   readonly auth?: 'listener' | 'own'
   /** What it touches with this configuration; printed by `cvmd permissions`. */
@@ -190,7 +201,7 @@ export interface Plugin<
 export type AnyPlugin = Plugin<string, any, AnyApp, any>
 
 /** Where a plugin is at home; see {@link PluginDefinition.home}. */
-export function homeOf({ home = 'operator' }: AnyPlugin): 'operator' | 'guest' {
+export function homeOf({ home = 'operator' }: AnyPlugin): 'operator' | 'guest' | 'own' {
   return home
 }
 

@@ -67,6 +67,11 @@ export function routesOf(loaded: LoadedPlugin): RouteEntry[] {
   })
 }
 
+/** Whether a route is the operator's, wherever its plugin is at home. */
+export function isOperators({ path, facts }: Pick<RouteEntry, 'path' | 'facts'>): boolean {
+  return facts.listener === 'operator' || /^\/cvmd(\/|$)/.test(path)
+}
+
 /** Two plugins claim one route on one listener. */
 export class RouteConflict extends Error {
   override readonly name = 'RouteConflict'

@@ -29,6 +29,12 @@ export interface RouteFacts {
   readonly long?: boolean
   /** `local`: of a `network` plugin, a route that Unix sockets alone have. */
   readonly exposure?: 'local'
+  /**
+   * `operator`: only on listeners with the core's routes, and behind their `auth` even where the
+   * plugin authenticates its own callers. `own`: only on listeners without the core's routes that
+   * name the plugin, such as a catch-all that would hide what others have.
+   */
+  readonly listener?: 'operator' | 'own'
   /** A GET that changes something: refused when a browser sends it from another site. */
   readonly sideEffect?: boolean
   /** `false`: HEAD is refused with 405, not answered in GET's place. Default with a side effect. */

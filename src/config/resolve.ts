@@ -3,12 +3,12 @@ import { join } from 'node:path'
 import * as v from 'valibot'
 import type { Machine } from '../device/probe.ts'
 import { messageOf } from '../errors.ts'
-import { type Needs, needsOf } from '../needs.ts'
+import { addressesOf, type Needs, needsOf } from '../needs.ts'
 import { type AnyPlugin, homeOf, type Requirement } from '../plugin.ts'
 import { parseAddress } from './address.ts'
 import { applyEnv } from './env.ts'
 import { defaultPaths, type Paths, ROOT_RUN_DIR } from './paths.ts'
-import { CoreConfig, Enabled, type ListenConfig } from './schema.ts'
+import { CoreConfig, Enabled, type Listen, type ListenConfig } from './schema.ts'
 import { isSystemApi, translateSystemApi } from './system-api.ts'
 import { ConfigError, type ConfigIssue, locate, parseToml, type TomlTable } from './toml.ts'
 
@@ -253,7 +253,7 @@ function resolveListeners(
     resolveListener(listen, index, core, decisions, report),
   )
   if (core.listen === undefined) {
-    const operator = enabled.filter(({ plugin }) => homeOf(plugin) === 'operator')
+    const operator = enabled.filter(({ plugin }) => homeOf(plugin) !== 'guest')
     const network = operator.filter(({ plugin }) => plugin.exposure === 'network')
     const { defaultAddress: address = '127.0.0.1:3535' } = source
     const listener = defaultListener({ address }, core, network)
@@ -269,6 +269,10 @@ function resolveListeners(
     for (const unix of guest.length > 0 ? guestSockets(paths) : []) {
       listeners.push(defaultListener({ unix, core: false, dialect: 'dstack' }, core, guest))
     }
+  }
+  // Beside a translated file too: it knows nothing of plugins with addresses of their own.
+  if (core.listen === undefined || source.systemApi) {
+    for (const decision of enabled) listeners.push(...ownListeners(decision, core))
   }
   const names = new Set<string>()
   for (const [index, { name }] of listeners.entries()) {
@@ -302,7 +306,10 @@ function resolveListener(
       report(at('plugins'), `"${plugin}" may only be served on a Unix socket`, plugin)
     }
   }
-  if (tcp) checkAddress(listen, at, report)
+  // Without the core's routes nothing is left for the listener to guard.
+  const guarded =
+    !listen.core && listen.plugins?.every((plugin) => authenticates(plugin, decisions))
+  if (tcp) checkAddress(guarded ? { ...listen, allow_anonymous: true } : listen, at, report)
   if (listen.auth.includes('none') && listen.auth.length > 1) {
     report(at('auth'), '"none" makes the other ways pointless: remove one or the other', 'cvmd')
   }
@@ -312,6 +319,10 @@ function resolveListener(
     .filter(({ plugin }) => !tcp || plugin.exposure === 'network')
     .map(({ plugin }) => plugin.name)
   return { ...listen, name, mounted }
+}
+
+function authenticates(name: string, decisions: readonly PluginDecision[]): boolean {
+  return decisions.some(({ plugin }) => plugin.name === name && plugin.auth === 'own')
 }
 
 function checkAddress(
@@ -330,7 +341,8 @@ function checkAddress(
 }
 
 function defaultListener(
-  where: { readonly address: string } | ({ readonly unix: string } & Partial<ListenConfig>),
+  where: ({ readonly address: string } | { readonly unix: string }) &
+    Partial<v.InferInput<typeof Listen>>,
   core: CoreConfig,
   served: readonly PluginDecision[],
 ): ListenerConfig {
@@ -340,6 +352,18 @@ function defaultListener(
   // A password that was configured for the daemon guards the default TCP port too.
   const auth = core.auth.password_file && 'address' in where ? (['basic'] as const) : listen.auth
   return { ...listen, auth: [...auth], name, mounted }
+}
+
+/** Listeners of a plugin that has addresses of its own; it authenticates its callers. */
+function ownListeners(decision: PluginDecision, core: CoreConfig): ListenerConfig[] {
+  const { plugin, config } = decision
+  if (homeOf(plugin) !== 'own' || config === undefined) return []
+  const addresses = addressesOf(plugin, config)
+  const fixed = { core: false, plugins: [plugin.name], allow_anonymous: true }
+  return addresses.map(({ address, late = false }) => ({
+    ...defaultListener({ address, late, ...fixed }, core, [decision]),
+    auth: ['none'],
+  }))
 }
 
 /** Where applications in the VM look for their socket (spec dstack §3). */

@@ -55,6 +55,13 @@ export const Listen = v.pipe(
       v.pipe(v.boolean(), v.description('Accept auth = "none" on an address others can reach')),
       false,
     ),
+    late: v.optional(
+      v.pipe(
+        v.boolean(),
+        v.description('The address may be missing at the start: it is tried until it is there'),
+      ),
+      false,
+    ),
     open_until_password: v.optional(
       v.pipe(
         v.boolean(),

@@ -14,6 +14,7 @@ import {
   serveHttp,
   type TlsPair,
 } from '../runtime.ts'
+import { type LateReport, openLate } from './late.ts'
 
 /** Exit statuses of sysexits.h that an init system can tell apart. */
 export const EXIT = { config: 78, alreadyRunning: 75, failed: 1 } as const
@@ -44,12 +45,14 @@ export interface Listener {
 /**
  * Opens one listener.
  *
+ * @param late Told about an address that is waited for.
  * @throws {ListenError} Naming the address and what is in the way.
  */
 export async function openListener(
   config: ListenerConfig,
   tls: TlsPair | undefined,
   handler: Handler,
+  late: LateReport = SILENT,
 ): Promise<Listener> {
   const limits: HttpLimits = {
     maxHeadBytes: config.max_head_bytes,
@@ -62,14 +65,17 @@ export async function openListener(
   const state = { handle: handler }
   const answer: Handler = (request, exchange) => state.handle(request, exchange)
   const pair = tls ? { tls } : {}
+  const bindTcp = () => openTcp(config, { ...tcp(config), ...pair }, limits, answer)
   const http =
-    config.unix === undefined
-      ? await openTcp(config, { ...tcp(config), ...pair }, limits, answer)
-      : await openUnix(config, config.unix, pair, limits, answer)
+    config.unix !== undefined
+      ? await openUnix(config, config.unix, pair, limits, answer)
+      : await (config.late ? openLate(bindTcp, late) : bindTcp())
   return {
     name: config.name,
     config,
-    port: http.port,
+    get port() {
+      return http.port
+    },
     get handle() {
       return state.handle
     },
@@ -79,6 +85,12 @@ export async function openListener(
     replaceTls: (next) => http.replaceTls(next),
     close: (deadlineMs) => http.close(deadlineMs),
   }
+}
+
+const SILENT: LateReport = {
+  waiting: () => undefined,
+  opened: () => undefined,
+  failed: () => undefined,
 }
 
 function tcp(config: ListenerConfig): TcpAddress {

@@ -82,7 +82,10 @@ export class ListenerSet {
       }
       await this.#reloadTls(open)
     }
-    for (const { listener } of opened) this.#parts.log.info(`Listening on ${addressOf(listener)}`)
+    for (const { listener } of opened) {
+      const waiting = listener.config.late && listener.port === 0
+      if (!waiting) this.#parts.log.info(`Listening on ${addressOf(listener)}`)
+    }
     this.#open = [...kept, ...opened]
     closeAll(removed, deadlineMs).catch((error) => this.#parts.log.warn(messageOf(error)))
     return warnings
@@ -98,7 +101,15 @@ export class ListenerSet {
     const tls = config.tls && this.#tlsFiles(config.tls)
     const loaded = await tls?.load()
     if (loaded?.created) log.info(`Made a self-signed certificate for ${config.name}`)
-    const listener = await openListener(config, loaded?.pair, handler(config.name))
+    const waiting = `The address of ${config.name} is not there yet: waiting for it`
+    const listener = await openListener(config, loaded?.pair, handler(config.name), {
+      waiting: () => log.info(waiting),
+      opened: () => log.info(`Listening on ${config.name}`),
+      failed: (error) => {
+        log.error(messageOf(error))
+        events.append(messageOf(error), { level: 'error' })
+      },
+    })
     tls?.watch((next) => {
       listener.replaceTls(next)
       events.append(`certificate of ${config.name} was reloaded`)

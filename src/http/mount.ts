@@ -10,7 +10,13 @@ import { parseAddress } from '../config/address.ts'
 import type { ListenerConfig } from '../config/resolve.ts'
 import type { Metrics } from '../metrics.ts'
 import { homeOf } from '../plugin.ts'
-import { assertDistinct, type LoadedPlugin, type RouteEntry, routesOf } from '../registry.ts'
+import {
+  assertDistinct,
+  isOperators,
+  type LoadedPlugin,
+  type RouteEntry,
+  routesOf,
+} from '../registry.ts'
 import type { Handler } from '../runtime.ts'
 import { buildPipeline, type ErrorRenderer, type PipelineOptions } from './pipeline.ts'
 
@@ -49,7 +55,8 @@ export function mount(
   plugins: readonly LoadedPlugin[],
   parts: MountParts,
 ): Mounted {
-  const routes = plugins.flatMap(routesOf).filter((entry) => isServed(entry, config))
+  const all = plugins.flatMap(routesOf)
+  const routes = all.filter((entry) => isServed(entry, config))
   assertDistinct(config.name, routes)
   for (const wanted of config.routes ?? []) {
     if (routes.some(({ path }) => names(wanted, path))) continue
@@ -60,6 +67,7 @@ export function mount(
   const options: PipelineOptions = {
     guard: guardOf(config, parts),
     ...(hosts && { hosts }),
+    hidden: all.filter((entry) => !routes.includes(entry)),
     maxBodyBytes: config.max_body_bytes,
     requestTimeoutMs: config.request_timeout_ms,
     answersHead: config.dialect !== 'system-api',
@@ -76,8 +84,11 @@ export function mount(
 function isServed({ path, facts, owner }: RouteEntry, config: ListenerConfig): boolean {
   if (facts.exposure === 'local' && config.unix === undefined) return false
   if (config.routes) return config.routes.some((wanted) => names(wanted, path))
-  if (/^\/cvmd(\/|$)/.test(path)) return config.core
-  return !config.core || config.plugins !== undefined || homeOf(owner.plugin) === 'operator'
+  if (isOperators({ path, facts })) return config.core
+  const named = config.plugins !== undefined
+  if (facts.listener === 'own') return named && !config.core
+  const home = homeOf(owner.plugin)
+  return named || (home === 'own' ? false : !config.core || home === 'operator')
 }
 
 /** A full path, or the last part of one with or without its service's name: `Tappd.Info`. */

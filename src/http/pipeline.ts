@@ -4,7 +4,7 @@ import type { Guard } from '../auth/guard.ts'
 import { grants } from '../auth/scopes.ts'
 import { within } from '../deadline.ts'
 import { ApiError, problem, toApiError } from '../errors.ts'
-import { dispatch, type RouteEntry } from '../registry.ts'
+import { dispatch, isOperators, type RouteEntry } from '../registry.ts'
 import type { RouteFacts } from '../route.ts'
 import type { Exchange } from './exchange.ts'
 import { requestPath } from './path.ts'
@@ -15,6 +15,8 @@ export interface PipelineOptions {
   readonly guard: Guard
   /** Host names a browser may use for this listener; undefined accepts any. */
   readonly hosts?: ReadonlySet<string>
+  /** Routes of the same plugins that this listener does not serve. */
+  readonly hidden?: readonly RouteEntry[]
   /** Bodies of routes that do not stream them, in bytes. */
   readonly maxBodyBytes: number
   /** Answers of routes that are not declared `long`, in milliseconds. */
@@ -140,10 +142,14 @@ function handlerOf(
   const { facts, path, owner } = entry
   const parameters = [...entry.scope.matchAll(/\{(\w+)\}/g)].map(([, name]) => name as string)
   const renderOwn = owner.plugin.renderError ?? problem
+  const hides = hiddenBy(entry, options.hidden ?? [])
   return async (c) => {
     const exchange = c.env
     exchange.route = path
     try {
+      if (hides(c.req.method, c.req.path)) {
+        throw new ApiError(404, 'ROUTE_NOT_FOUND', `No route for ${c.req.path}`)
+      }
       if (c.req.method === 'HEAD' && !(options.answersHead !== false && hasHead(facts))) {
         throw methodNotAllowed('HEAD', path, methods(c.req.path))
       }
@@ -201,11 +207,28 @@ function scopesOf(
   return decoded === sent ? [decoded] : [decoded, sent]
 }
 
+/**
+ * Whether the plugin would take a request of this route for one that the listener does not serve:
+ * a plugin has one router for all of its routes, and a pattern such as `/*` fits many of them.
+ */
+function hiddenBy(
+  { owner, path }: RouteEntry,
+  hidden: readonly RouteEntry[],
+): (method: string, path: string) => boolean {
+  // A catch-all comes last wherever it stands, and only answers that there is nothing.
+  const others = hidden.filter((other) => other.owner === owner && !/^\/?\*$/.test(other.path))
+  if (others.length === 0 || !/[*:]/.test(path)) return () => false
+  const table = new TrieRouter<true>()
+  for (const other of others) table.add(other.method, other.path, true)
+  return (method, at) => table.match(method === 'HEAD' ? 'GET' : method, at)[0].length > 0
+}
+
 function ownAuth(routes: readonly RouteEntry[]): (method: string, path: string) => boolean {
-  if (routes.every(({ owner }) => owner.plugin.auth !== 'own')) return () => false
+  const isOwn = (entry: RouteEntry) => entry.owner.plugin.auth === 'own' && !isOperators(entry)
+  if (!routes.some(isOwn)) return () => false
   // All routes, so that a pattern such as `/*` of one plugin does not open another's.
   const table = new TrieRouter<boolean>()
-  for (const { method, path, owner } of routes) table.add(method, path, owner.plugin.auth === 'own')
+  for (const entry of routes) table.add(entry.method, entry.path, isOwn(entry))
   return (method, path) => table.match(method === 'HEAD' ? 'GET' : method, path)[0][0]?.[0] ?? false
 }
 
