@@ -29,8 +29,8 @@ export function inRange(version: string, range: string): boolean {
 function exact(text: string): Version | undefined {
   const parts = text.length > MAX_LENGTH ? null : PARTIAL.exec(text.trim())
   if (parts === null) return undefined
-  const [major = 0, minor = 0, patch = 0] = numbers(parts)
-  return [major, minor, patch]
+  const [major, minor = 0, patch = 0] = numbers(parts)
+  return major === undefined ? undefined : [major, minor, patch]
 }
 
 function readAlternative(text: string): Comparator[] | undefined {
