@@ -584,7 +584,6 @@ test('any JSON whatever is a target or a target error', () => {
           const { target } = parse()
           applyContracts(target, FACTS)
           readSettings(target.config)
-          assert.deepEqual(JSON.parse(JSON.stringify(target)), JSON.parse(JSON.stringify(target)))
         } catch (error) {
           assert.ok(error instanceof TargetError, String(error))
           assert.ok(error.issues.length + error.dropped.length > 0)
