@@ -1,3 +1,4 @@
+import type { ContainerBody } from '../../../src/engine/containers.ts'
 import type { HealthcheckComposition } from '../target/composition-model.ts'
 import type { TargetApp, TargetService } from '../target/model.ts'
 import { type Asked, askFor } from './asked.ts'
@@ -13,7 +14,7 @@ import { type Connection, networkingParts, portParts } from './networking.ts'
 export interface ContainerSpec {
   readonly name: string
   /** Body of ContainerCreate (Docker Engine API 1.41 and later). Holds secrets. */
-  readonly create: { readonly [name: string]: Json }
+  readonly create: ContainerBody
   readonly hash: string
   /** To connect it to before its first start, in this order. */
   readonly connect: readonly Connection[]
@@ -58,31 +59,33 @@ export function containerSpec(
   const environment = Object.entries(asked.environment).map(([name, value]) => `${name}=${value}`)
   return {
     name: containerName(service, app),
-    create: defined({
+    create: {
       Image: image.id,
-      Tty: asked.tty,
-      Cmd: asked.command ?? orUndefined(image.cmd),
-      Entrypoint: asked.entrypoint ?? orUndefined(image.entrypoint),
       Env: environment.sort(),
-      Labels: labels,
-      ExposedPorts,
-      Volumes,
-      StopSignal: asked.stop_signal,
-      StopTimeout: asked.stop_grace_period,
-      Hostname: own ? asked.hostname : undefined,
-      Domainname: own ? asked.domainname : undefined,
-      MacAddress: own ? asked.mac_address : undefined,
-      User: asked.user,
-      WorkingDir: asked.working_dir,
-      Healthcheck: healthcheck(asked.healthcheck, image.healthcheck),
-      NetworkingConfig: { EndpointsConfig },
-      HostConfig: defined({
-        ...mounts,
-        NetworkMode,
-        PortBindings,
-        ...hostConfig(asked, own),
+      ...defined({
+        Tty: asked.tty,
+        Cmd: asked.command ?? orUndefined(image.cmd),
+        Entrypoint: asked.entrypoint ?? orUndefined(image.entrypoint),
+        Labels: labels,
+        ExposedPorts,
+        Volumes,
+        StopSignal: asked.stop_signal,
+        StopTimeout: asked.stop_grace_period,
+        Hostname: own ? asked.hostname : undefined,
+        Domainname: own ? asked.domainname : undefined,
+        MacAddress: own ? asked.mac_address : undefined,
+        User: asked.user,
+        WorkingDir: asked.working_dir,
+        Healthcheck: healthcheck(asked.healthcheck, image.healthcheck),
+        NetworkingConfig: { EndpointsConfig },
+        HostConfig: defined({
+          ...mounts,
+          NetworkMode,
+          PortBindings,
+          ...hostConfig(asked, own),
+        }),
       }),
-    }),
+    },
     hash,
     connect,
     warnings,

@@ -1,16 +1,18 @@
+import type { NetworkBody } from '../../../src/engine/networks.ts'
+import type { VolumeBody } from '../../../src/engine/volumes.ts'
 import type { NetworkComposition, VolumeComposition } from '../target/composition-model.ts'
 import type { TargetApp } from '../target/model.ts'
-import { canonicalJson, type Json, sha256 } from './canonical.ts'
+import { canonicalJson, sha256 } from './canonical.ts'
 import { APP_ID, APP_UUID, HASH, PRIVATE_IPAM, SUPERVISED } from './label-names.ts'
 import { networkName, volumeName } from './names.ts'
 
 /** All that is needed to create a network or a volume. */
-export interface ObjectSpec {
+export interface ObjectSpec<Body> {
   /** As the target calls it. */
   readonly shortName: string
   readonly name: string
   /** Body of NetworkCreate or VolumeCreate. */
-  readonly create: { readonly [name: string]: Json }
+  readonly create: Body
   readonly hash: string
 }
 
@@ -18,7 +20,7 @@ export interface ObjectSpec {
  * The networks of an app (spec §13.3). There is always a default one; when every service is on the
  * host's network it is there only as a configuration.
  */
-export function networkSpecs(app: TargetApp): ObjectSpec[] {
+export function networkSpecs(app: TargetApp): ObjectSpec<NetworkBody>[] {
   const hostOnly =
     app.services.length > 0 &&
     app.services.every(({ composition }) => composition.network_mode?.kind === 'host')
@@ -29,7 +31,11 @@ export function networkSpecs(app: TargetApp): ObjectSpec[] {
   return networks.map(([name, composition]) => networkSpec(app, name, composition))
 }
 
-function networkSpec(app: TargetApp, shortName: string, asked: NetworkComposition): ObjectSpec {
+function networkSpec(
+  app: TargetApp,
+  shortName: string,
+  asked: NetworkComposition,
+): ObjectSpec<NetworkBody> {
   const { driver = 'bridge', ipam, labels = {}, driver_opts: options = {} } = asked
   const pools = ipam?.config?.map((pool) => ({
     ...(pool.subnet === undefined ? {} : { Subnet: pool.subnet }),
@@ -70,11 +76,15 @@ function networkSpec(app: TargetApp, shortName: string, asked: NetworkCompositio
 }
 
 /** The volumes of an app (spec §13.2). Labels are no part of the hash: no data goes for a label. */
-export function volumeSpecs(app: TargetApp): ObjectSpec[] {
+export function volumeSpecs(app: TargetApp): ObjectSpec<VolumeBody>[] {
   return Object.entries(app.volumes).map(([name, asked]) => volumeSpec(app, name, asked))
 }
 
-function volumeSpec(app: TargetApp, shortName: string, asked: VolumeComposition): ObjectSpec {
+function volumeSpec(
+  app: TargetApp,
+  shortName: string,
+  asked: VolumeComposition,
+): ObjectSpec<VolumeBody> {
   const { driver = 'local', driver_opts: options = {}, labels = {} } = asked
   const hash = sha256(canonicalJson({ driver, options }))
   const name = volumeName(app.appId, shortName)

@@ -1,4 +1,4 @@
-import type { Json } from './canonical.ts'
+import type { NetworkBody } from '../../../src/engine/networks.ts'
 
 /** The bridge on which containers reach the API (spec §13.4). */
 export const SUPERVISOR_NETWORK = 'supervisor0'
@@ -17,9 +17,10 @@ export const USUAL_SUBNET: SupervisorSubnet = {
 }
 
 /** Body of NetworkCreate. */
-export function supervisorNetworkBody({ subnet, gateway }: SupervisorSubnet = USUAL_SUBNET): {
-  readonly [name: string]: Json
-} {
+export function supervisorNetworkBody({
+  subnet,
+  gateway,
+}: SupervisorSubnet = USUAL_SUBNET): NetworkBody {
   return {
     Name: SUPERVISOR_NETWORK,
     Driver: 'bridge',
