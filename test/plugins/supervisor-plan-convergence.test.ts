@@ -300,3 +300,72 @@ test('a round that is cut off after any step goes on where it was', () => {
     { numRuns: RUNS, includeErrorInReport: true },
   )
 })
+
+test('on trial with new containers that fail: one of both releases runs, and it ends', () => {
+  const behaviours = fc.record({
+    state: fc.constantFrom<ContainerState>('running', 'restarting', 'exited'),
+    health: fc.constantFrom('none' as const, 'starting' as const, 'healthy' as const),
+  })
+  const drafts = fc.array(
+    fc.record({
+      name: fc.constantFrom(...NAMES),
+      strategy: fc.constantFrom(...STRATEGIES),
+      handoverTimeoutMs: fc.constantFrom(1, 10_000, 100_000),
+      behaviour: behaviours,
+      signals: fc.boolean(),
+    }),
+    { minLength: 1, maxLength: 4 },
+  )
+  const trial = { stableMs: 5000, timeoutMs: 30_000 }
+  fc.assert(
+    fc.property(drafts, (list) => {
+      const byName = new Map(list.map((draft) => [draft.name, draft]))
+      const release = (commit: string): Desired => {
+        const services = [...byName.values()].map(({ name, strategy, handoverTimeoutMs }) =>
+          service(name, {
+            strategy,
+            handoverTimeoutMs,
+            hash: `${name} ${commit}`,
+            name: `${name}_1_1_${commit}`,
+          }),
+        )
+        return { apps: [app(services, { commit })] }
+      }
+      const machine = new Machine()
+      let now = release('c1')
+      watch(
+        machine,
+        () => now,
+        () => false,
+      )
+      machine.settle(now, { trial })
+      for (const { name, behaviour } of byName.values()) {
+        machine.behaviour.set(`${name} c2`, behaviour)
+      }
+      now = release('c2')
+      const before = machine.before
+      machine.before = (step, appId) => {
+        before(step, appId)
+        if (step.kind === 'start' && byName.get(step.serviceName)?.signals) {
+          machine.handoverFiles.add(`${appId}/${step.serviceName}`)
+        }
+      }
+      const waits = machine.settle(now, { trial })
+      assert.ok(waits.every(({ kind }) => kind === 'failed-update'))
+      for (const { name, strategy } of byName.values()) {
+        const [box, ...others] = machine.boxes.filter((one) => one.serviceName === name)
+        assert.deepEqual(others, [])
+        const failed = waits.some((wait) => wait.serviceName === name)
+        assert.equal(box?.hash, `${name} ${failed ? 'c1' : 'c2'}`)
+        assert.equal(box?.name, `${name}_1_1_${failed ? 'c1' : 'c2'}`)
+        if (failed) {
+          assert.equal(box?.state, 'running')
+          assert.ok(!strategy.endsWith('then-download'), 'there was nothing to go back to')
+        }
+      }
+      assert.equal(machine.commits.get(1), waits.length > 0 ? 'c1' : 'c2')
+      assert.equal(machine.plan(now, { trial }).apps.get(1)?.steps.length, 0)
+    }),
+    { numRuns: RUNS, includeErrorInReport: true },
+  )
+})
