@@ -1,5 +1,6 @@
 /** A KMS joins another one, and either is killed: afterwards it has no root keys, or all of them. */
 import assert from 'node:assert/strict'
+import { basename } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { runCvmd } from './helpers/daemon.ts'
 import {
@@ -96,7 +97,7 @@ async function assertWholeOrNone({ folder, keys: home }: KmsDaemon): Promise<voi
   const left = namesIn(home)
   const named = left.filter((name) => FILES.includes(name)).length
   if (named > 0 && named < FILES.length) halves += 1
-  const kms = await site.kms({ name: folder.slice(site.folder.length + 1) })
+  const kms = await site.kms({ name: basename(folder) })
   const { mode, reason } = await kms.status()
   if (mode === 'onboarding') await assertJoins(kms)
   else {

@@ -1,6 +1,8 @@
 /** A KMS that is killed while it is set up: afterwards it has no root keys, or all of them. */
 import assert from 'node:assert/strict'
+import { basename } from 'node:path'
 import { after, before, describe, test } from 'node:test'
+import { unixRequest } from './helpers/daemon.ts'
 import {
   askUnverified,
   type KmsDaemon,
@@ -54,12 +56,16 @@ after(async () => {
   await site.close()
 })
 
+/** By which it is started again. */
+const nameOf = ({ folder }: KmsDaemon): string => basename(folder)
+
 /** Starts it again where it was killed, and gives the public key that it has in the end. */
-async function restarted({ folder, keys }: KmsDaemon): Promise<string> {
+async function restarted(killed: KmsDaemon): Promise<string> {
+  const { keys } = killed
   const left = namesIn(keys)
   const named = left.filter((name) => FILES.includes(name)).length
   if (named > 0 && named < FILES.length) halves += 1
-  const kms = await site.kms({ name: folder.slice(site.folder.length + 1) })
+  const kms = await site.kms({ name: nameOf(killed) })
   const { mode, reason, versions } = await kms.status()
   let key = versions[0]?.k256_public_key
   if (mode === 'onboarding') {
@@ -126,6 +132,41 @@ describe('a KMS whose set-up is finished, killed when', () => {
       let looks = 0
       await killWhen(kms, () => ++looks >= looksUntil, asked)
       assert.equal(await restarted(kms), made?.json.k256_pubkey)
+    })
+  }
+})
+
+/** When it is killed, by the names in its folder and how often it was looked at. */
+const ROTATION: typeof MOMENTS = [
+  ['it was just asked', (_files, looks) => looks === 1],
+  ['nothing has its name yet', (files) => files.length > FILES.length],
+  ['the keys are there', (files) => files.includes('root-v1.json')],
+  ['the keys are used', (files) => files.includes('root-current')],
+  ['it has answered', () => false],
+]
+
+describe('a KMS whose root keys are rotated, killed when', () => {
+  for (const [moment, isThen] of ROTATION) {
+    test(moment, async () => {
+      const kms = await fresh()
+      const first = await kms.bootstrap()
+      const init = { method: 'POST', body: '{}' }
+      const asked = unixRequest(kms.socket, '/cvmd/kms/rotate', init).catch(() => undefined)
+      let looks = 0
+      await killWhen(kms, () => isThen(namesIn(kms.keys), ++looks), asked)
+      const answer = await asked
+      const left = rootFiles(kms)
+      const back = await site.kms({ name: nameOf(kms) })
+      const { mode, version, versions } = await back.status()
+      assert.equal(mode, 'serving')
+      assert.equal(version, left.includes('root-current') ? 1 : 0)
+      assert.equal(versions.length, left.includes('root-v1.json') ? 2 : 1)
+      assert.equal(versions[0]?.k256_public_key, first.k256_pubkey)
+      if (answer) assert.equal(version, 1)
+      assert.deepEqual(namesIn(kms.keys), left)
+      const meta = await askUnverified(await back.url(), '/prpc/KMS.GetMeta?json')
+      assert.equal(meta.json.k256_pubkey, versions.at(version ?? 0)?.k256_public_key)
+      await back.kill()
     })
   }
 })

@@ -293,6 +293,7 @@ describe('somebody in between', () => {
     const before = await asked(kms, 'GetKmsKey')
     await joiner.join(proxy.url)
     assert.equal(await asked(kms, 'GetKmsKey'), before + 1)
+    assert.ok((await asked(kms, 'GetTempCaCert')) > 0)
     assert.deepEqual((await joiner.status()).versions, (await kms.status()).versions)
     assert.ok(proxy.connections >= 4)
     assert.ok(proxy.seen().length > 1000)

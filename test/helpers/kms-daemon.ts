@@ -184,18 +184,13 @@ export async function kmsSite(): Promise<KmsSite> {
     const machine: Machine = {
       ...daemon,
       kill: async () => {
-        running.delete(machine)
         try {
-          daemon.signal('SIGKILL')
+          if (running.has(machine)) daemon.signal('SIGKILL')
         } catch (error) {
-          // It ended by itself.
+          // It has just ended by itself.
           if (errnoOf(error) !== 'ESRCH') throw error
         }
         await daemon.exited()
-      },
-      stop: () => {
-        running.delete(machine)
-        return daemon.stop()
       },
     }
     running.add(machine)
