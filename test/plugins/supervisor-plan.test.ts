@@ -280,6 +280,23 @@ for (const [what, behaviour] of [
   }
 }
 
+test('a service that was rolled back is stopped and started like any other', () => {
+  const machine = reached(one(service('web')), TRIAL)
+  machine.behaviour.set('h2', { state: 'exited' })
+  const failed = (running: boolean) => one(service('web', { hash: 'h2', running }))
+  machine.settle(failed(true), TRIAL)
+  machine.log.length = 0
+  machine.settle(failed(false), TRIAL)
+  machine.settle(failed(true), TRIAL)
+  assert.deepEqual(machine.log, ['stop web', 'start web'])
+  const web = machine.box('web')
+  assert.ok(web)
+  assert.deepEqual([web.hash, web.state], ['h1', 'running'])
+  machine.halted.set('1/web', { by: 'user', hash: 'h1' })
+  machine.settle(failed(true), TRIAL)
+  assert.equal(web.state, 'exited')
+})
+
 test('a failure that was recorded but not undone is undone after a restart', () => {
   const machine = reached(one(service('web')), TRIAL)
   machine.behaviour.set('h2', { state: 'exited' })

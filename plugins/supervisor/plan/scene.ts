@@ -71,10 +71,17 @@ export function haltOf(scene: Scene, { serviceName }: DesiredService): Halt | un
   return scene.current.halted.get(serviceKey(scene.app.appId, serviceName))
 }
 
-/** Whether a service shall run: the target says so, and no user stopped this configuration. */
+/**
+ * Whether a service shall run: the target says so, and no user stopped this configuration, or the
+ * one that it has to stay with.
+ */
 export function shallRun(scene: Scene, service: DesiredService): boolean {
   const halt = haltOf(scene, service)
-  return service.running && !(halt?.by === 'user' && halt.hash === service.hash)
+  if (!service.running || halt?.by !== 'user') return service.running
+  if (halt.hash === service.hash) return false
+  return !(
+    isHeldBack(scene, service) && castFor(scene, service.serviceName).main?.hash === halt.hash
+  )
 }
 
 /**

@@ -42,8 +42,9 @@ export function planService(
   const heldBack = isHeldBack(scene, service)
   if (heldBack && old !== undefined) {
     bringBack(scene, service, old, main, service.hash, 'exited', round)
-  } else if (heldBack) {
+  } else if (heldBack && main !== undefined) {
     round.wait('failed-update', `${serviceName} is as it was before a failed update`, serviceName)
+    runAsAsked(scene, service, main, round)
   } else if (main !== undefined && mismatch(scene, service, main) === undefined) {
     keep(scene, service, main, old, round)
   } else if (old !== undefined && mismatch(scene, service, old) === undefined) {
@@ -72,9 +73,19 @@ function keep(
   old: CurrentContainer | undefined,
   round: RoundBuilder,
 ): undefined {
-  const { serviceName } = service
   if (old !== undefined) return conclude(scene, service, main, old, round)
   if (main.name !== service.name) rename(scene, service, main, round)
+  runAsAsked(scene, service, main, round)
+}
+
+/** Starts or stops it, as far as that is not the engine's affair. */
+function runAsAsked(
+  scene: Scene,
+  service: DesiredService,
+  main: CurrentContainer,
+  round: RoundBuilder,
+): undefined {
+  const { serviceName } = service
   if (!shallRun(scene, service)) {
     if (!isUp(main)) return
     const why: Why = { kind: service.running ? 'halted' : 'not-running' }
