@@ -19,7 +19,7 @@ async function run(
   shell: string,
   more: object = {},
 ): Promise<string> {
-  const body = { Image: TEST_IMAGE, Cmd: ['sh', '-c', shell], StopSignal: 'SIGKILL', ...more }
+  const body = { Image: TEST_IMAGE, Cmd: ['sh', '-c', shell], ...more }
   const { Id } = await engine.containers.create(name, body)
   await engine.containers.start(Id)
   return Id
@@ -59,7 +59,6 @@ test('a container lives its whole life', async (t) => {
     Image: TEST_IMAGE,
     Env: ['SECRET=canary'],
     Labels: labels,
-    StopSignal: 'SIGKILL',
     HostConfig: { RestartPolicy: { Name: 'always' } },
   })
   assert.deepEqual(Warnings, [])
@@ -88,7 +87,7 @@ test('a container lives its whole life', async (t) => {
   assert.equal(await containers.stop('old_api', { seconds: 5 }), true)
   assert.equal((await containers.inspect(Id)).State.Running, false)
   assert.equal(await containers.stop('old_api'), false, 'it was stopped')
-  assert.deepEqual(await containers.wait('old_api'), { status: 137 })
+  assert.deepEqual(await containers.wait('old_api'), { status: 0 })
   assert.deepEqual(await containers.list({ all: false }), [])
   await containers.remove('old_api')
   await assert.rejects(containers.remove('old_api'), code('ENGINE_NOT_FOUND'))
@@ -294,7 +293,7 @@ test('images get and lose names, and are not removed under a container', async (
   const { client } = engine
   const { containers, images } = client
   const { Id, Config } = await images.inspect(TEST_IMAGE)
-  assert.deepEqual(Config?.Cmd, ['sleep', '1000'])
+  assert.equal(Config?.Cmd?.[0], 'sh')
   await images.tag(TEST_IMAGE, 'team/other:2')
   assert.equal((await images.inspect('team/other:2')).Id, Id)
   assert.equal((await images.inspect(Id)).RepoTags.length, 2)

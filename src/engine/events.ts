@@ -59,8 +59,12 @@ export function createEvents(client: EngineClient): EngineEvents {
       const since = (Date.now() / 1000).toFixed(3)
       const query = { filters: filtersOf({ type: types }), since }
       const answer = await client.stream({ action, path: '/events', query, ...options })
-      onOpen?.()
-      for await (const line of readJsonLines(answer, EventLine, action)) yield toEvent(line)
+      try {
+        onOpen?.()
+        for await (const line of readJsonLines(answer, EventLine, action)) yield toEvent(line)
+      } finally {
+        answer.close()
+      }
       throw new EngineError('ENGINE_UNREACHABLE', action, 'the engine ended the stream')
     },
   }

@@ -11,7 +11,10 @@ import { createTar, type TarEntry } from './tar.ts'
 /** Kinds of engines, as `lacks` and `CVMD_REQUIRE` name them: `engine` is Docker. */
 export type EngineKind = 'docker' | 'podman'
 
-/** The image every test engine has: busybox with all its applets; its command is `sleep 1000`. */
+/**
+ * The image every test engine has: busybox with the usual commands. Its own command does nothing
+ * until SIGTERM and then ends with 0 at once; `sleep 1000` would ignore it for the whole grace time.
+ */
 export const TEST_IMAGE = 'cvmd-test:latest'
 
 /**
@@ -195,10 +198,12 @@ async function clear({ containers, networks, volumes }: Engine): Promise<void> {
   for (const { Name } of await volumes.list()) await volumes.remove(Name)
 }
 
+const IDLE = "trap 'exit 0' TERM; sleep 1000 & wait"
+
 /** As `docker import` does. Tests of the client prove the client; this does not use it. */
 function importImage(socketPath: string): Promise<void> {
   const query = new URLSearchParams({ fromSrc: '-', repo: 'cvmd-test', tag: 'latest' })
-  query.append('changes', 'CMD ["sleep","1000"]')
+  query.append('changes', `CMD ${JSON.stringify(['sh', '-c', IDLE])}`)
   const body = imageFiles()
   return new Promise((done, failed) => {
     const call = request({
