@@ -5,7 +5,13 @@ import { join, resolve } from 'node:path'
 import { test } from 'node:test'
 import { runtime } from '../src/runtime.ts'
 import { lacks } from './helpers/counterpart.ts'
-import { type DaemonProcess, freshFolder, runCvmd, startDaemon } from './helpers/daemon.ts'
+import {
+  type DaemonProcess,
+  freshFolder,
+  runCvmd,
+  startDaemon,
+  unixRequest,
+} from './helpers/daemon.ts'
 
 const INSTALLED = resolve('node_modules/.bin/deno')
 const deno = runtime === 'deno' ? process.execPath : existsSync(INSTALLED) ? INSTALLED : undefined
@@ -55,6 +61,72 @@ test('under Deno the printed flags suffice for a whole session', async (t) => {
     assert.doesNotMatch(daemon.output(), /NotCapable|allow-/)
     const pid = Number(readFileSync(join(folder, 'slow.pid'), 'utf8'))
     await eventually('the end of the slow action', () => !isAlive(pid))
+  } finally {
+    await daemon.stop()
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
+
+const KMS = `state_dir = "{folder}/state"
+run_dir = "{folder}/run"
+[[listen]]
+unix = "{folder}/run/cvmd.sock"
+[plugins.guest]
+os_image_hash = "${'12'.repeat(32)}"
+[plugins.kms]
+role = "server"
+[plugins.kms.trust]
+tdx_root = "{folder}/state/simulate/tdx-root.pem"
+collateral = "{folder}/state/simulate/tdx-collateral.json"
+[plugins.kms.server]
+address = "127.0.0.1:0"
+root_keys = "{folder}/keys"
+[plugins.kms.server.policy]
+type = "file"
+file = "{folder}/policy.json"
+`
+
+test('under Deno the printed flags suffice for a KMS, from its set-up to its keys', async (t) => {
+  if (lacks(t, 'deno', deno !== undefined)) return
+  const folder = freshFolder()
+  mkdirSync(join(folder, 'keys'), { mode: 0o700 })
+  const file = join(folder, 'cvmd.toml')
+  writeFileSync(file, KMS.replaceAll('{folder}', folder))
+  const simulated = ['--simulate', 'tdx']
+  const printed = await runCvmd(['permissions', '--deno', '--config', file, ...simulated])
+  const flags = printed.stdout.trim().split(' ')
+  const daemon = await startDaemon({
+    folder,
+    config: KMS,
+    args: simulated,
+    command: [deno as string, 'run', '--no-prompt', '--quiet', ...flags, resolve('src/main.ts')],
+  })
+  const status = async () => {
+    const answer = await unixRequest(daemon.socket, '/cvmd/kms')
+    return JSON.parse(answer.body) as { mode: string; address: string; reason: string | null }
+  }
+  try {
+    const base = `http://${(await status()).address}`
+    const token = readFileSync(join(folder, 'state/kms/onboard-token'), 'utf8').trim()
+    const asked = async (path: string, body?: object) => {
+      const method = body ? 'POST' : 'GET'
+      const headers = { authorization: `Bearer ${token}` }
+      const init = { method, headers, ...(body && { body: JSON.stringify(body) }) }
+      const answer = await fetch(`${base}${path}`, init)
+      assert.equal(answer.status, 200, await answer.clone().text())
+      return answer.text()
+    }
+    const self = JSON.parse(await asked('/prpc/Onboard.GetAttestationInfo', {}))
+    const kms = { mrAggregated: [self.mr_aggregated], devices: [], allowAnyDevice: true }
+    writeFileSync(
+      join(folder, 'policy.json'),
+      JSON.stringify({ osImages: [self.os_image_hash], kms, apps: {} }),
+    )
+    await asked('/prpc/Onboard.Bootstrap', { domain: 'kms.example' })
+    await asked('/finish')
+    await eventually('keys', async () => (await status()).mode === 'serving')
+    assert.equal(await daemon.stop(), 0, daemon.output())
+    assert.doesNotMatch(daemon.output(), /NotCapable|allow-/)
   } finally {
     await daemon.stop()
     rmSync(folder, { recursive: true, force: true })
