@@ -3,14 +3,8 @@ import assert from 'node:assert/strict'
 import { basename } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { runCvmd } from './helpers/daemon.ts'
-import {
-  type KmsDaemon,
-  type KmsSite,
-  killWhen,
-  kmsSite,
-  namesIn,
-  type Shown,
-} from './helpers/kms-daemon.ts'
+import { killWhen } from './helpers/kill-when.ts'
+import { type KmsDaemon, type KmsSite, kmsSite, namesIn, type Shown } from './helpers/kms-daemon.ts'
 import { type Middle, type MiddleEvent, middle } from './helpers/tls-proxy.ts'
 
 /** What a KMS has that took over two versions, in the order it is written. */

@@ -3,15 +3,9 @@ import assert from 'node:assert/strict'
 import { basename } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { unixRequest } from './helpers/daemon.ts'
-import {
-  askUnverified,
-  type KmsDaemon,
-  type KmsSite,
-  killWhen,
-  kmsSite,
-  namesIn,
-  rootFiles,
-} from './helpers/kms-daemon.ts'
+import { killWhen } from './helpers/kill-when.ts'
+import { askUnverified } from './helpers/kms-answers.ts'
+import { type KmsDaemon, type KmsSite, kmsSite, namesIn, rootFiles } from './helpers/kms-daemon.ts'
 
 /** What a KMS has of its own making, in the order it is written. */
 const FILES = [

@@ -15,19 +15,18 @@ import { createSelfSigned, type PemPair } from '../src/tls/self-signed.ts'
 import { parseCertificate } from '../src/x509/certificate.ts'
 import { octetString } from '../src/x509/der-write.ts'
 import { extension } from '../src/x509/issue.ts'
+import { unixRequest } from './helpers/daemon.ts'
+import { type Answer, askUnverified, shownCertificate } from './helpers/kms-answers.ts'
 import {
-  type Answer,
   type AppDaemon,
   type AppMachine,
-  appIdOf,
-  askUnverified,
   eventually,
   type KmsDaemon,
   type KmsSite,
   kmsSite,
   type Shown,
-  shownCertificate,
 } from './helpers/kms-daemon.ts'
+import { appIdOf } from './helpers/kms-policy-file.ts'
 import { type Middle, middle } from './helpers/tls-proxy.ts'
 
 const SHOP = '{"name":"shop"}'
@@ -299,5 +298,10 @@ describe('somebody in between', () => {
     assert.ok(proxy.seen().length > 1000)
     await assertNothingSecret(proxy.seen())
     assert.ok(!proxy.seen().includes('POST'))
+    for (const { socket, output } of [kms, joiner]) {
+      const { status, body } = await unixRequest(socket, '/cvmd/events')
+      assert.equal(status, 200)
+      await assertNothingSecret(Buffer.from(`${output()}${body}`, 'latin1'))
+    }
   })
 })

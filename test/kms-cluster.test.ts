@@ -5,14 +5,13 @@ import { readdirSync } from 'node:fs'
 import { after, before, describe, test } from 'node:test'
 import { promisify } from 'node:util'
 import { runCvmd } from './helpers/daemon.ts'
+import { askUnverified, shownCertificate } from './helpers/kms-answers.ts'
 import {
   type AppMachine,
-  askUnverified,
   type KmsDaemon,
   type KmsSite,
   kmsSite,
   type Shown,
-  shownCertificate,
 } from './helpers/kms-daemon.ts'
 
 const SHOP = '{"name":"shop"}'

@@ -1,28 +1,21 @@
 import assert from 'node:assert/strict'
-import { createHash } from 'node:crypto'
 import {
   copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
-  renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs'
-import { request as httpsRequest } from 'node:https'
 import { join } from 'node:path'
-import { connect } from 'node:tls'
 import type { KmsStatus } from '../../plugins/kms/admin/status.ts'
 import { errnoOf } from '../../src/errors.ts'
 import { createSimulator } from '../../src/simulate/simulator.ts'
-import {
-  type DaemonOptions,
-  type DaemonProcess,
-  freshFolder,
-  startDaemon,
-  unixRequest,
-} from './daemon.ts'
+import { type DaemonProcess, freshFolder, startDaemon, unixRequest } from './daemon.ts'
+import type { Killable } from './kill-when.ts'
+import { type Answer, answerOf, WAIT_MS } from './kms-answers.ts'
+import { OS_IMAGE, type PolicyFile, policyFile } from './kms-policy-file.ts'
 
 /*
  * KMS daemons and the daemons of applications, each in a process and a state folder of its own, on
@@ -42,23 +35,6 @@ export interface KmsSite {
   app(options: AppMachine): Promise<AppDaemon>
   /** Kills what runs and removes what it left. */
   close(): Promise<void>
-}
-
-/** The file of the policy `file`, written whole each time. */
-export interface PolicyFile {
-  readonly path: string
-  change(change: (content: PolicyContent) => void): void
-  /** Registers what `GetAttestationInfo` tells of a machine, as one that may be a KMS. */
-  allowKms(info: Readonly<Record<string, string>>): void
-  /** Registers an application by its description, on any device. */
-  allowApp(compose: string): void
-}
-
-/** As `auth-simple` of dstack has it. */
-export interface PolicyContent {
-  osImages: string[]
-  kms: { mrAggregated: string[]; devices: string[]; allowAnyDevice: boolean }
-  apps: Record<string, { composeHashes: string[]; allowAnyDevice: boolean }>
 }
 
 /** A machine that is a KMS. */
@@ -107,21 +83,10 @@ export interface Shown extends Pick<KmsStatus, 'mode'> {
   readonly requests: KmsStatus['requests']
 }
 
-/** An answer, read whole. */
-export interface Answer {
-  readonly status: number
-  readonly body: string
-  /** Of the body, where it is a JSON object. */
-  readonly json: Readonly<Record<string, string>>
-}
-
 /** A daemon that can be killed. */
-export interface Machine extends DaemonProcess {
-  /** SIGKILL, and waits for its end. */
-  kill(): Promise<void>
-}
+type Machine = DaemonProcess & Killable
 
-export interface KmsDaemon extends Machine {
+export interface KmsDaemon extends DaemonProcess, Killable {
   /** The folder of its root keys. */
   readonly keys: string
   status(): Promise<Shown>
@@ -141,7 +106,7 @@ export interface KmsDaemon extends Machine {
   join(source: string, domain?: string): Promise<Answer['json']>
 }
 
-export interface AppDaemon extends Machine {
+export interface AppDaemon extends DaemonProcess, Killable {
   /** A call of the application. */
   ask(path: string): Promise<Answer>
   /** Why the agent has no keys; undefined when it has. */
@@ -150,14 +115,7 @@ export interface AppDaemon extends Machine {
   key(name?: string): Promise<string>
 }
 
-const OS_IMAGE = '64f0d1545cd510a8dfed7ad609d105b5d41f0cb2afcfdda8867ede00c88add7a'
 const KMS_COMPOSE = '{"name":"kms"}'
-const WAIT_MS = 20_000
-
-const sha256 = (text: string) => createHash('sha256').update(text).digest('hex')
-
-/** An application's id, hex: follows from its description. */
-export const appIdOf = (compose: string): string => sha256(compose).slice(0, 40)
 
 /** Machines of a maker of their own. */
 export async function kmsSite(): Promise<KmsSite> {
@@ -169,14 +127,13 @@ export async function kmsSite(): Promise<KmsSite> {
   const policy = policyFile(join(folder, 'policy.json'))
   const running = new Set<Machine>()
 
-  async function start(name: string, compose: string, config: string, options: DaemonOptions) {
+  async function start(name: string, compose: string, config: string): Promise<Machine> {
     const home = join(folder, name)
     const simulate = join(home, 'state', 'simulate')
     mkdirSync(simulate, { recursive: true, mode: 0o700 })
     copyFileSync(join(maker, 'tdx-keys.pem'), join(simulate, 'tdx-keys.pem'))
     writeFileSync(join(home, 'app-compose.json'), compose)
     const daemon = await startDaemon({
-      ...options,
       folder: home,
       args: ['--simulate', 'tdx'],
       config: `${GUEST}${config}`,
@@ -211,7 +168,7 @@ address = "127.0.0.1:${port}"
 [plugins.kms.server.policy]
 ${decides}
 `
-      return kmsDaemon(await start(name, compose, `${OPERATOR}${server}`, {}))
+      return kmsDaemon(await start(name, compose, `${OPERATOR}${server}`))
     },
     async app({ name, compose, urls, roots, provider, rootVersion, deadlineMs = 5000, ...more }) {
       const home = join(folder, name)
@@ -228,7 +185,7 @@ root_ca = "{folder}/kms-root.pem"
 deadline_ms = ${deadlineMs}
 ${version}`
       const listen = `${OPERATOR}${APPLICATION}`
-      return appDaemon(await start(name, compose, `${listen}${agent}`, {}))
+      return appDaemon(await start(name, compose, `${listen}${agent}`))
     },
     async close() {
       await Promise.all([...running].map((machine) => machine.kill()))
@@ -258,33 +215,6 @@ const trusting = (maker: string) => `[plugins.kms.trust]
 tdx_root = "${maker}/tdx-root.pem"
 collateral = "${maker}/tdx-collateral.json"
 `
-
-function policyFile(path: string): PolicyFile {
-  const content: PolicyContent = {
-    osImages: [OS_IMAGE],
-    kms: { mrAggregated: [], devices: [], allowAnyDevice: false },
-    apps: {},
-  }
-  const change = (by: (content: PolicyContent) => void) => {
-    by(content)
-    writeFileSync(`${path}.new`, JSON.stringify(content))
-    renameSync(`${path}.new`, path)
-  }
-  change(() => undefined)
-  return {
-    path,
-    change,
-    allowKms: ({ mr_aggregated = '', device_id = '' }) =>
-      change(({ kms }) => {
-        kms.mrAggregated.push(mr_aggregated)
-        kms.devices.push(device_id)
-      }),
-    allowApp: (compose) =>
-      change(({ apps }) => {
-        apps[appIdOf(compose)] = { composeHashes: [sha256(compose)], allowAnyDevice: true }
-      }),
-  }
-}
 
 function kmsDaemon(machine: Machine): KmsDaemon {
   const { folder, socket } = machine
@@ -371,44 +301,6 @@ async function operator(socket: string, path: string): Promise<Record<string, un
   return JSON.parse(body)
 }
 
-/** What a server answers to whoever believes everybody and shows no certificate. */
-export function askUnverified(url: string, path: string, args?: object): Promise<Answer> {
-  return new Promise((resolve, reject) => {
-    const options = { method: 'POST', agent: false, rejectUnauthorized: false } as const
-    const asked = httpsRequest(`${url}${path}`, options, (incoming) => {
-      let body = ''
-      incoming.setEncoding('utf8')
-      incoming.on('data', (text) => {
-        body += text
-      })
-      incoming.on('end', () => resolve(answerOf(incoming.statusCode ?? 0, body)))
-      incoming.on('error', reject)
-    })
-    asked.setTimeout(WAIT_MS, () => asked.destroy(new Error(`${url}${path} was not answered`)))
-    asked.on('error', reject)
-    asked.end(JSON.stringify(args ?? {}))
-  })
-}
-
-/** The certificate that a server shows, DER. */
-export function shownCertificate(port: number): Promise<Uint8Array> {
-  return new Promise((resolve, reject) => {
-    const options = { host: '127.0.0.1', port, rejectUnauthorized: false, timeout: WAIT_MS }
-    const socket = connect(options, () => {
-      const { raw } = socket.getPeerCertificate()
-      socket.destroy()
-      resolve(new Uint8Array(raw))
-    })
-    socket.on('error', reject)
-    socket.on('timeout', () => socket.destroy(new Error(`port ${port} shows nothing`)))
-  })
-}
-
-function answerOf(status: number, body: string): Answer {
-  const json = body.startsWith('{') ? JSON.parse(body) : {}
-  return { status, body, json }
-}
-
 /** Looks until it is so, 20 s at most. */
 export async function eventually<T>(
   what: string,
@@ -425,38 +317,6 @@ export async function eventually<T>(
 }
 
 const text = (found: unknown) => JSON.stringify(found)?.slice(0, 2000)
-
-/** Longer than most steps take would miss states between them. */
-const SLICE_MS = 0.2
-
-/**
- * Kills a machine at a moment that is soon over: it runs for a fifth of a millisecond at a time, and
- * is looked at while it is stopped.
- *
- * @param isThen Whether it is the moment.
- * @param over What is being done; when it ends before the moment came, the machine is killed then.
- */
-export async function killWhen(
-  machine: Machine,
-  isThen: () => boolean,
-  over: Promise<unknown>,
-): Promise<void> {
-  let isOver = false
-  const end = () => {
-    isOver = true
-  }
-  over.then(end, end)
-  for (;;) {
-    machine.signal('SIGSTOP')
-    if (isThen() || isOver) break
-    machine.signal('SIGCONT')
-    const until = performance.now() + SLICE_MS
-    while (performance.now() < until);
-    // For the answer to be read.
-    await new Promise((turn) => setImmediate(turn))
-  }
-  await machine.kill()
-}
 
 /** Names in the folder of a KMS's root keys, sorted, without files that are being written. */
 export function rootFiles({ keys }: Pick<KmsDaemon, 'keys'>): readonly string[] {
