@@ -283,3 +283,17 @@ test('words of an engine are one short line without secrets', () => {
   const { message } = errorOfStatus('start "a"', 500, 'x'.repeat(10_000), [])
   assert.equal(message.length, 'Cannot start "a": the engine answered 500: '.length + 500)
 })
+
+test('a long line of a terminal loses the times that Docker puts between its parts', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 60_000 }), cuts, (length, at) => {
+      const text = 'x'.repeat(length)
+      const parts = text.match(/x{1,16384}/g) ?? []
+      const bytes = Buffer.from(`${parts.map((part) => `${TIME} ${part}`).join('')}\r\n`)
+      const decoder = createRawDecoder({ ...form, maxLineBytes: 65_536 })
+      const lines = decode(decoder, pieces(bytes, at))
+      assert.deepEqual(lines, [{ stream: 'stdout', time: TIME, text, cut: false }])
+    }),
+    { numRuns: 20 },
+  )
+})

@@ -1,11 +1,14 @@
 import { EngineError } from './error.ts'
-import { createLineSplitter } from './lines.ts'
+import { type ByteLine, createLineSplitter } from './lines.ts'
 
 /** One line a container wrote. */
 export interface LogLine {
   /** With a terminal both are one, `stdout`. */
   readonly stream: 'stdout' | 'stderr'
-  /** When the engine got it: RFC 3339 with up to nine digits of a second; absent if unknown. */
+  /**
+   * When the engine got it: RFC 3339 with up to nine digits of a second. Absent if unknown, as it
+   * is for containers with a terminal on Podman.
+   */
   readonly time?: string
   /** Without its line end; bytes that are not UTF-8 are replaced. */
   readonly text: string
@@ -40,18 +43,34 @@ const HEADER_BYTES = 8
 const STAMP_BYTES = 36
 const STAMP = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)$/
 
+/** Docker keeps a line in parts of this size, and puts a time before each. */
+const PART_BYTES = 16_384
+
 /** Of a container with a terminal: raw text, its lines ended by CR LF. */
 export function createRawDecoder(options: LogDecoderOptions): LogDecoder {
-  const { maxLineBytes } = options
-  const splitter = createLineSplitter(maxLineBytes + STAMP_BYTES)
-  const toLine = ({ bytes, cut }: { bytes: Buffer; cut: boolean }): LogLine => {
-    const { time, rest } = options.timestamps ? takeStamp(bytes) : { time: undefined, rest: bytes }
-    return lineOf('stdout', time, rest, cut, maxLineBytes)
+  const { maxLineBytes, timestamps } = options
+  const parts = Math.floor(maxLineBytes / PART_BYTES) + 1
+  const splitter = createLineSplitter(maxLineBytes + parts * STAMP_BYTES)
+  const toLine = ({ bytes, cut }: ByteLine): LogLine => {
+    if (!timestamps) return lineOf('stdout', undefined, bytes, cut, maxLineBytes)
+    const { time, rest } = takeStamp(bytes)
+    return lineOf('stdout', time, withoutStamps(rest), cut, maxLineBytes)
   }
   return {
     push: (chunk) => splitter.push(chunk).map(toLine),
     end: () => splitter.end().map(toLine),
   }
+}
+
+function withoutStamps(line: Buffer): Buffer {
+  if (line.length <= PART_BYTES) return line
+  const parts: Buffer[] = []
+  let left = line
+  while (left.length > PART_BYTES) {
+    parts.push(left.subarray(0, PART_BYTES))
+    left = takeStamp(left.subarray(PART_BYTES)).rest
+  }
+  return Buffer.concat([...parts, left])
 }
 
 /**

@@ -32,6 +32,9 @@ export async function* readLogs(
   const { follow = false, only, tail, since, maxLineBytes = MAX_LINE_BYTES } = options
   const path = `/containers/${segment(container, action)}/logs`
   const tty = options.tty ?? (await hasTerminal(options.signal))
+  // Podman puts a time before each piece that a terminal gave it, in the middle of lines too.
+  const { product } = await client.spoken({ signal: options.signal })
+  const timestamps = !(tty && product === 'podman')
   const answer = await client.stream({
     action,
     path,
@@ -39,14 +42,14 @@ export async function* readLogs(
       follow: follow || undefined,
       stdout: only === 'stderr' ? undefined : true,
       stderr: only === 'stdout' ? undefined : true,
-      timestamps: true,
+      timestamps,
       tail,
       since: since === undefined ? undefined : unixTime(since, action),
     },
     signal: options.signal,
     deadlineMs: options.deadlineMs,
   })
-  const form = { action, maxLineBytes, timestamps: true }
+  const form = { action, maxLineBytes, timestamps }
   const decoder = tty ? createRawDecoder(form) : createFrameDecoder(form)
   for await (const chunk of answer.chunks(follow ? undefined : IDLE_MS)) yield* decoder.push(chunk)
   yield* decoder.end()
