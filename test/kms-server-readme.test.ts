@@ -25,13 +25,13 @@ test('plugins/kms/server/README.md: from nothing to keys', async (t) => {
     const shell = blocks.filter(({ info }) => info === 'sh')
     const commands = shell.flatMap(shownCommands)
     // The port of a listener that is opened anew: asked for once it is there.
-    const portNow = () => {
-      const status = spawnSync(
+    const portNow = (): string | undefined => {
+      const { stdout } = spawnSync(
         'curl',
         ['-s', '--unix-socket', `${folder}/run/cvmd.sock`, 'http://localhost/cvmd/kms'],
         { encoding: 'utf8' },
       )
-      const { mode, address } = JSON.parse(status.stdout)
+      const { mode, address }: { mode: string; address: string } = JSON.parse(stdout)
       return mode === 'serving' ? /\d+$/.exec(address)?.[0] : undefined
     }
     let before = ''
