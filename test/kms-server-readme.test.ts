@@ -45,7 +45,7 @@ test('plugins/kms/server/README.md: from nothing to keys', async (t) => {
           assert.ok(at !== undefined || Date.now() < deadline, daemon.output())
         } while (at === undefined)
       }
-      const line = own(command).replaceAll('127.0.0.1:12001', `127.0.0.1:${at}`)
+      const line: string = own(command).replaceAll('127.0.0.1:12001', `127.0.0.1:${at}`)
       const { stdout, stderr, status } = spawnSync('sh', ['-c', `${before}${line}`], {
         encoding: 'utf8',
       })
