@@ -1,9 +1,15 @@
 import { connect, type Socket } from 'node:net'
+import { type ConnectionOptions, connect as connectTls } from 'node:tls'
 
 /** Where a raw client connects to, and from which loopback address. */
 export type RawTarget =
-  | { readonly port: number; readonly from?: string }
-  | { readonly unix: string; readonly from?: string }
+  | {
+      readonly port: number
+      readonly from?: string
+      /** Speaks TLS, and is connected when the handshake is done. */
+      readonly tls?: ConnectionOptions
+    }
+  | { readonly unix: string; readonly from?: string; readonly tls?: never }
 
 /** One answer as it came over the wire. */
 export interface RawAnswer {
@@ -21,11 +27,14 @@ export class RawClient {
   #wake: () => void = () => {}
   /** When the other side closed, as `performance.now()`; undefined while it has not. */
   closedAt: number | undefined
+  /** Told of all that arrives. */
+  heard: (data: Uint8Array) => void = () => {}
 
   private constructor(socket: Socket) {
     this.#socket = socket
     socket.on('data', (data) => {
       this.#received = Buffer.concat([this.#received, data])
+      this.heard(data)
       this.#wake()
     })
     const closed = () => {
@@ -38,20 +47,15 @@ export class RawClient {
   }
 
   static connect(target: RawTarget): Promise<RawClient> {
-    const allowHalfOpen = true
-    const socket =
-      'unix' in target
-        ? connect({ path: target.unix, allowHalfOpen })
-        : connect({
-            port: target.port,
-            host: '127.0.0.1',
-            allowHalfOpen,
-            ...(target.from !== undefined && { localAddress: target.from }),
-          })
+    const socket = socketTo(target)
     return new Promise((resolve, reject) => {
       socket.once('error', reject)
-      socket.once('connect', () => {
+      // One that is cut in the handshake may end without an error.
+      const cut = () => reject(new Error('the connection was closed'))
+      socket.once('close', cut)
+      socket.once(target.tls ? 'secureConnect' : 'connect', () => {
         socket.off('error', reject)
+        socket.off('close', cut)
         resolve(new RawClient(socket))
       })
     })
@@ -130,6 +134,14 @@ export class RawClient {
       }
     })
   }
+}
+
+function socketTo(target: RawTarget): Socket {
+  const allowHalfOpen = true
+  if ('unix' in target) return connect({ path: target.unix, allowHalfOpen })
+  const { port, from, tls } = target
+  const to = { port, host: '127.0.0.1', ...(from !== undefined && { localAddress: from }) }
+  return tls ? connectTls({ ...to, ...tls }) : connect({ ...to, allowHalfOpen })
 }
 
 /** Sends one request, gives its answer and closes. */
