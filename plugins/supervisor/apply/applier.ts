@@ -134,6 +134,7 @@ export class Applier {
         else this.doings.set(id, status)
         onChange()
       },
+      reasons: new Map(),
       note: (message, level) => this.note(message, level),
       signal,
     }

@@ -46,6 +46,8 @@ export interface Hands {
   readonly handoverBegins: (appId: number, serviceName: string) => void
   /** Something is done with a service just now; undefined: no more. */
   readonly doing: (containerId: string, status: 'Starting' | 'Stopping' | undefined) => void
+  /** By `serviceKey`: why the container of a service went, until there is a new one. */
+  readonly reasons: Map<string, string>
   readonly note: (message: string, level?: 'info' | 'warn') => void
   readonly signal: AbortSignal
 }
@@ -109,6 +111,9 @@ export async function perform(step: Step, appId: number, hands: Hands): Promise<
     case 'remove': {
       const { serviceName, containerId, why } = step
       await removeContainer(containerId, hands, why)
+      if (why.kind !== 'gone' && why.kind !== 'duplicate') {
+        hands.reasons.set(serviceKey(appId, serviceName), reasonOf(why))
+      }
       return note(`service ${serviceName} of app ${appId} removed: ${reasonOf(why)}`)
     }
     case 'rename':
@@ -229,7 +234,14 @@ async function create(step: CreateStep, appId: number, hands: Hands): Promise<vo
     return
   }
   await state.refresh(id, signal)
-  note(`service ${step.serviceName} of app ${appId} created as ${step.name}`)
+  const key = serviceKey(appId, step.serviceName)
+  const reason = hands.reasons.get(key)
+  hands.reasons.delete(key)
+  note(
+    reason === undefined
+      ? `service ${step.serviceName} of app ${appId} created as ${step.name}`
+      : `service ${step.serviceName} of app ${appId} replaced: ${reason}`,
+  )
 }
 
 async function start(step: StartStep, appId: number, hands: Hands): Promise<void> {
@@ -283,6 +295,7 @@ async function beginHandover(step: BeginHandoverStep, appId: number, hands: Hand
   await setPolicy(containerId, 'no', hands)
   if (step.stop) await stopContainer(containerId, hands)
   await renameContainer(containerId, step.to, hands)
+  hands.reasons.set(serviceKey(appId, serviceName), reasonOf(step.why))
   note(`service ${serviceName} of app ${appId} makes room: ${reasonOf(step.why)}`)
 }
 
