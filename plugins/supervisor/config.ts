@@ -1,4 +1,3 @@
-import { isIPv4 } from 'node:net'
 import * as v from 'valibot'
 import { secret } from '../../src/config/secret.ts'
 import { SUPERVISOR_GATEWAY, SUPERVISOR_SUBNET } from './compose/supervisor-network.ts'
@@ -297,6 +296,13 @@ function inSubnet(address: string, subnet: string): boolean {
   const first = Math.floor(numberOf(base) / size) * size
   const at = numberOf(address) - first
   return at > 0 && at < size - 1
+}
+
+function isIPv4(text: string): boolean {
+  const parts = text.split('.')
+  return (
+    parts.length === 4 && parts.every((part) => /^[0-9]{1,3}$/.test(part) && Number(part) < 256)
+  )
 }
 
 function numberOf(address: string): number {

@@ -12,10 +12,16 @@ const NOT_CONFIG = new Set([
   'CVMD_TEST_BINARY',
 ])
 
+/** Variables of APIs that plugins mirror; what the file says goes before. */
+const MIRRORED: Readonly<Record<string, readonly [plugin: string, key: string]>> = {
+  BALENA_SUPERVISOR_PORT: ['supervisor', 'port'],
+}
+
 /**
  * Lays environment overrides over a parsed file: `CVMD_PLUGINS__EVENTLOG__MAX_ENTRIES=500` sets
  * `plugins.eventlog.max_entries`. A value is read as TOML where it is TOML (`500`, `true`,
  * `["a"]`, `"500"`), else as a string.
+ * `BALENA_SUPERVISOR_PORT` sets `plugins.supervisor.port` where nothing else does.
  *
  * @returns A new table; the given one is not changed.
  */
@@ -28,7 +34,19 @@ export function applyEnv(
     if (!name.startsWith(PREFIX) || NOT_CONFIG.has(name) || value === undefined) continue
     set(result, name.slice(PREFIX.length).toLowerCase().split('__'), parseValue(value))
   }
+  for (const [name, [plugin, key]] of Object.entries(MIRRORED)) {
+    const value = env[name]
+    if (value !== undefined && value !== '' && !isSet(result, plugin, key)) {
+      set(result, ['plugins', plugin, key], parseValue(value))
+    }
+  }
   return result
+}
+
+function isSet({ plugins }: TomlTable, plugin: string, key: string): boolean {
+  const tables = plugins as Record<string, TomlTable | undefined> | undefined
+  const table = typeof tables === 'object' ? tables[plugin] : undefined
+  return typeof table === 'object' && key in table
 }
 
 function set(table: TomlTable, path: readonly string[], value: TomlPrimitive): void {
