@@ -1,0 +1,87 @@
+/** The whole daemon on a real engine: what an operator and a container see. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { TEST_IMAGE, useEngine } from './helpers/engine.ts'
+import { supervisedMachine } from './supervisor/supervised.ts'
+import { APP, nameOf, target } from './supervisor/targets.ts'
+
+const engineOf = useEngine()
+
+test('a target that is posted comes up, and its update replaces only what changed', async (t) => {
+  const engine = await engineOf(t)
+  if (!engine) return
+  const machine = await supervisedMachine(t, engine)
+  const services = (level: string) => ({
+    db: { volumes: ['data:/data'] },
+    api: { depends_on: ['db'], environment: { LOG_LEVEL: level } },
+  })
+  await machine.setTarget(target(services('canary-one'), { volumes: { data: {} } }))
+  await machine.converged({ [nameOf('db', 1)]: 'running', [nameOf('api', 1, 1)]: 'running' })
+  const db = await machine.container(nameOf('db', 1))
+  const api = await machine.container(nameOf('api', 1, 1))
+  assert.ok(Date.parse(db.State.StartedAt) <= Date.parse(api.State.StartedAt))
+  assert.deepEqual(
+    db.Mounts.filter(({ Type }) => Type === 'volume').map(({ Name }) => Name),
+    [`${APP}_data`],
+  )
+
+  const state = (await machine.api('/v2/applications/state')).json<Record<string, unknown>>()
+  const { updateStatus, commit } = state[`app${APP}`] as Record<string, unknown>
+  assert.deepEqual({ updateStatus, commit }, { updateStatus: 'done', commit: 'c1' })
+
+  const second = { number: 2, volumes: { data: {} } }
+  await machine.setTarget(target(services('canary-two'), second))
+  await machine.converged({ [nameOf('db', 2)]: 'running', [nameOf('api', 2, 1)]: 'running' })
+  const replaced = await machine.container(nameOf('api', 2, 1))
+  assert.notEqual(replaced.Id, api.Id)
+  assert.ok(replaced.Config.Env.includes('LOG_LEVEL=canary-two'))
+  assert.equal((await machine.container(nameOf('db', 2))).Id, db.Id, 'it was only renamed')
+  const said = (await machine.events()).join('\n')
+  assert.match(said, /service api of app 101 replaced: environment\.LOG_LEVEL/)
+  assert.doesNotMatch(said, /canary/)
+  assert.doesNotMatch(machine.proxy.calls.join('\n'), /canary/)
+})
+
+test('a container restarts its own app at the address it was given', async (t) => {
+  const engine = await engineOf(t)
+  if (!engine) return
+  const machine = await supervisedMachine(t, engine)
+  // At its first start it asks to be restarted, until it is.
+  const ask =
+    'wget -q -O- --header "Content-Type: application/json" ' +
+    `--post-data='{"appId":${APP}}' "$BALENA_SUPERVISOR_ADDRESS/v1/restart?apikey=$BALENA_SUPERVISOR_API_KEY"`
+  const script =
+    'echo $HOSTNAME >> /data/starts; trap "exit 0" TERM; ' +
+    `if [ $(wc -l < /data/starts) = 1 ]; then until ${ask}; do sleep 0.1; done; fi; ` +
+    'sleep 1000 & wait'
+  await machine.setTarget(
+    target(
+      {
+        asker: {
+          command: ['sh', '-c', script],
+          labels: { 'io.balena.features.supervisor-api': '1' },
+          volumes: ['data:/data'],
+        },
+        other: {},
+      },
+      { volumes: { data: {} } },
+    ),
+  )
+  const names = { [nameOf('asker', 1)]: 'running', [nameOf('other', 1, 1)]: 'running' }
+  await machine.recorded(`app ${APP} is to be restarted`)
+  await machine.converged(names)
+  const asker = await machine.container(nameOf('asker', 1))
+  const { containers } = engine.client
+  const read = await containers.create('reader', {
+    Image: TEST_IMAGE,
+    Cmd: ['cat', '/data/starts'],
+    HostConfig: { Binds: [`${APP}_data:/data`] },
+  })
+  await containers.start(read.Id)
+  await containers.wait(read.Id)
+  const starts: string[] = []
+  for await (const { text } of containers.logs(read.Id)) starts.push(text)
+  assert.equal(starts.length, 2, 'the volume stays, and it was restarted once')
+  assert.equal(starts[1], asker.Id.slice(0, 12))
+  assert.equal(asker.RestartCount, 0)
+})
