@@ -1,7 +1,8 @@
 /** The whole daemon on a real engine: what an operator and a container see. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { TEST_IMAGE, useEngine } from './helpers/engine.ts'
+import { useEngine } from './helpers/engine.ts'
+import { readVolume } from './supervisor/read-volume.ts'
 import { supervisedMachine } from './supervisor/supervised.ts'
 import { APP, nameOf, target } from './supervisor/targets.ts'
 
@@ -71,16 +72,7 @@ test('a container restarts its own app at the address it was given', async (t) =
   await machine.recorded(`app ${APP} is to be restarted`)
   await machine.converged(names)
   const asker = await machine.container(nameOf('asker', 1))
-  const { containers } = engine.client
-  const read = await containers.create('reader', {
-    Image: TEST_IMAGE,
-    Cmd: ['cat', '/data/starts'],
-    HostConfig: { Binds: [`${APP}_data:/data`] },
-  })
-  await containers.start(read.Id)
-  await containers.wait(read.Id)
-  const starts: string[] = []
-  for await (const { text } of containers.logs(read.Id)) starts.push(text)
+  const starts = await readVolume(engine, `${APP}_data`)
   assert.equal(starts.length, 2, 'the volume stays, and it was restarted once')
   assert.equal(starts[1], asker.Id.slice(0, 12))
   assert.equal(asker.RestartCount, 0)
