@@ -67,6 +67,7 @@ export async function until(
   supervisor: Supervisor,
   holds: () => boolean,
   what: string,
+  signal?: AbortSignal,
 ): Promise<void> {
   if (holds()) return
   await new Promise<void>((resolve, reject) => {
@@ -75,6 +76,11 @@ export async function until(
       clearTimeout(timer)
       end()
       resolve()
+    })
+    signal?.addEventListener('abort', () => {
+      clearTimeout(timer)
+      end()
+      reject(signal.reason)
     })
     const timer = setTimeout(() => {
       end()
@@ -88,14 +94,18 @@ export async function until(
 }
 
 /** Everything is as the target says. */
-export async function applied(supervisor: Supervisor, appId = APP): Promise<void> {
+export async function applied(
+  supervisor: Supervisor,
+  appId = APP,
+  signal?: AbortSignal,
+): Promise<void> {
   const holds = () => {
     const app = supervisor.app(appId)
     const { target } = supervisor.target()
     if (target?.apps.find((one) => one.appId === appId)?.commit !== app?.appliedCommit) return false
-    return supervisor.status().appState === 'applied' && app?.updateStatus === 'done'
+    return app?.updateStatus === 'done'
   }
-  await until(supervisor, holds, 'the apply')
+  await until(supervisor, holds, 'the apply', signal)
   const app = supervisor.app(appId)
   assert.equal(app?.problem, undefined)
 }

@@ -104,6 +104,7 @@ export class Applier {
       pull: async (image, call) => {
         this.note(`image ${image} is being pulled`)
         await memory.ownImage(imageKey(image))
+        call.signal.throwIfAborted()
         await engine.images.pull(image, call)
         await state.refreshImage(image, call.signal)
         if (state.imageId(image) !== undefined) return
@@ -243,6 +244,8 @@ export class Applier {
 
   /** Whether the app has anything to do, or to wait for that will come by itself. */
   isApplying(lane: Lane): boolean {
+    // No plan was made yet for what is wanted now.
+    if (this.#target !== undefined && this.#desired === undefined) return true
     if (lane.busy !== undefined || lane.operation !== undefined) return true
     return lane.round.steps.length > 0 || lane.round.waits.some(({ kind }) => !QUIET.has(kind))
   }
