@@ -71,6 +71,11 @@ export function exchange(call: Exchange): Promise<Answer> {
       signal.removeEventListener('abort', aborted)
       reject(asEngineError(error, action))
     })
+    // After the head it does nothing; before, it is a loss that no runtime may keep to itself.
+    request.once('close', () => {
+      signal.removeEventListener('abort', aborted)
+      reject(new EngineError('ENGINE_UNREACHABLE', action, 'the connection was lost'))
+    })
     request.once('response', (response) => {
       signal.removeEventListener('abort', aborted)
       resolve(answerOf(request, response, call))

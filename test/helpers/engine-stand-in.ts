@@ -20,8 +20,8 @@ export interface StandIn {
   readonly socketPath: string
   /** What was asked, `/_ping` included. */
   readonly requests: StandInRequest[]
-  /** Connections now open. */
-  open(): number
+  /** Fulfils when no connection is open. */
+  quiet(): Promise<void>
   /** Fulfils when a request line contains this text. */
   asked(part: string): Promise<void>
   /** Fulfils when a connection whose request line contains this text has ended. */
@@ -94,7 +94,7 @@ export async function standIn(
   const stand: StandIn = {
     socketPath,
     requests,
-    open: () => sockets.size,
+    quiet: () => until(() => sockets.size === 0),
     asked: (part) => until(() => requests.some(({ line }) => line.includes(part))),
     ended: (part) => until(() => endings.some(({ line }) => line.includes(part))),
     async listen() {
