@@ -8,13 +8,12 @@ export type State = Readonly<Record<string, unknown>>
  * not told; an app that is gone is in an `apps` that is told as a whole.
  */
 export function difference(last: State, now: State): State {
-  const changed: Record<string, unknown> = {}
-  for (const [name, value] of Object.entries(now)) {
+  const changed = Object.entries(now).flatMap(([name, value]): [string, unknown][] => {
     const before = Object.hasOwn(last, name) ? last[name] : undefined
-    if (same(before, value)) continue
-    changed[name] = isRecord(before) && isRecord(value) ? members(before, value) : value
-  }
-  return changed
+    if (same(before, value)) return []
+    return [[name, isRecord(before) && isRecord(value) ? members(before, value) : value]]
+  })
+  return Object.fromEntries(changed)
 }
 
 function members(before: State, now: State): State {
