@@ -184,7 +184,7 @@ const Fields = v.strictObject({
     v.strictObject({
       url: v.pipe(Url, v.description('Answers with a target in v3 form')),
       token: v.optional(secret()),
-      interval_s: v.optional(seconds(1, 'Default: what the target says, else 900')),
+      interval_s: v.optional(seconds(1, 'Default 900, where the target says no other')),
     }),
   ),
   report: v.optional(
