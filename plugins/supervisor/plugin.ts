@@ -3,7 +3,6 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { Hono } from 'hono'
 import type { Attester } from '../../src/attester/attester.ts'
-import { openEngine } from '../../src/engine/engine.ts'
 import { ApiError, messageOf } from '../../src/errors.ts'
 import { makeFolder } from '../../src/files/make-folder.ts'
 import { definePlugin, type PluginEnv, type Requirement } from '../../src/plugin.ts'
@@ -37,7 +36,9 @@ const WILDCARDS: ReadonlySet<string> = new Set(['', '0.0.0.0', '::'])
  *
  * @param create Makes the job; opens nothing before its `start`.
  */
-export function supervisorPlugin(create: (options: SupervisorOptions) => Supervisor) {
+export function supervisorPlugin(
+  create: (options: SupervisorOptions) => Supervisor | Promise<Supervisor>,
+) {
   return definePlugin({
     name: 'supervisor',
     summary: "Runs containers as a target state says, with the API of balena's supervisor",
@@ -172,7 +173,8 @@ export function supervisorPlugin(create: (options: SupervisorOptions) => Supervi
           const boot = await readBoot()
           const folder = join(stateDir, 'state')
           makeFolder(folder, 0o700)
-          supervisor = create({
+          const { openEngine } = await import('../../src/engine/engine.ts')
+          supervisor = await create({
             engine: openEngine({ socketPath: config.engine_socket }),
             locks: new Locks({
               root: config.lock_dir,
