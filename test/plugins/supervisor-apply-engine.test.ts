@@ -228,3 +228,41 @@ test('an engine that dies and comes back is followed again', async (t) => {
   await applied(supervisor)
   assert.equal(containerOf(supervisor, 'api').env.B, '2')
 })
+
+test('logs of services come with their names, from their first line on', async (t) => {
+  const engine = await engineOf(t)
+  if (!engine) return
+  await engine.clear()
+  const supervisor = device().supervisor(engine.client)
+  t.after(() => supervisor.stop())
+  await supervisor.start()
+  const end = new AbortController()
+  const logs = supervisor.followLogs(end.signal)
+  assert.equal((await logs.next()).value?.message, 'Streaming logs')
+  const services = {
+    api: { command: ['sh', '-c', 'echo out; echo wrong >&2; sleep 1000'], tty: false },
+    quiet: { command: ['sh', '-c', 'echo hidden; sleep 1000'], environment: QUIET },
+  }
+  await supervisor.setTarget(target(services))
+  const found: Record<string, unknown>[] = []
+  while (found.length < 2) {
+    const { value, done } = await logs.next()
+    assert.ok(!done)
+    assert.notEqual(value.message, 'hidden')
+    if (!value.isSystem) found.push({ ...value })
+  }
+  assert.ok(found.every(({ timestamp }) => Math.abs(Date.now() - Number(timestamp)) < 60_000))
+  assert.deepEqual(
+    found
+      .map(({ timestamp: _, ...rest }) => rest)
+      .sort((a, b) => String(a.message).localeCompare(String(b.message))),
+    [
+      { message: 'out', serviceName: 'api', appId: APP },
+      { message: 'wrong', serviceName: 'api', appId: APP, isStdErr: true },
+    ],
+  )
+  end.abort()
+  await logs.return(undefined)
+})
+
+const QUIET = { BALENA_LOGS_LEVEL: 'none' }

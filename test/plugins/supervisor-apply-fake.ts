@@ -44,6 +44,8 @@ export class FakeEngine {
   before: (call: string) => void | Promise<void> = () => {}
   /** Asked after each call is done: the answer is lost when it throws. */
   after: (call: string) => void = () => {}
+  /** Who pulled, by image. */
+  readonly credentials = new Map<string, unknown>()
   /** What pulling an image does. */
   pulling: (image: string, signal: AbortSignal | undefined) => Promise<void> = async () => {}
   #count = 0
@@ -155,8 +157,12 @@ export class FakeEngine {
         list: () =>
           call('images.list', () => [...new Set(fake.imgs.values())].map((id) => fake.#image(id))),
         inspect: (name: string) => call(`images.inspect ${name}`, () => fake.#image(name)),
-        pull: (image: string, { signal }: { signal?: AbortSignal } = {}) =>
+        pull: (
+          image: string,
+          { signal, credentials }: { signal?: AbortSignal; credentials?: unknown } = {},
+        ) =>
           call(`images.pull ${image}`, async () => {
+            fake.credentials.set(image, credentials)
             await fake.pulling(image, signal)
             fake.imgs.set(image, idOf(image))
             fake.#tell('image', 'pull', image, {})

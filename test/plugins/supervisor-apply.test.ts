@@ -142,6 +142,29 @@ test('a pull that fails is tried again; a new target ends one that goes on', asy
   assert.equal(aborted, true)
 })
 
+test('each registry gets its own credentials, and images go by digest where that is asked', async (t) => {
+  const digest = `sha256:${'a'.repeat(64)}`
+  const { supervisor, fake } = await begin(t, {
+    requireDigest: true,
+    credentialsOf: async (registry) =>
+      registry === 'private.test:5000' ? { username: 'me', password: 'geheim' } : undefined,
+  })
+  const services = {
+    api: { image: `private.test:5000/api@${digest}` },
+    web: { image: `library/web@${digest}` },
+  }
+  await supervisor.setTarget(target(services))
+  await applied(supervisor)
+  assert.deepEqual(
+    [...fake.credentials.values()],
+    [{ username: 'me', password: 'geheim' }, undefined],
+  )
+  await assert.rejects(supervisor.setTarget(target({ api: { image: 'library/api:1' } })), {
+    name: 'TargetError',
+  })
+  assert.equal(supervisor.app(APP)?.services.length, 2)
+})
+
 test('at most three pulls at a time', async (t) => {
   const { supervisor, fake } = await begin(t)
   let now = 0

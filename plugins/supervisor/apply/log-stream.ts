@@ -20,6 +20,10 @@ interface Follower {
   readonly waiting: LogRecord[]
   /** Containers that are read. */
   readonly reading: Set<string>
+  /** When it began, in milliseconds since 1970. */
+  readonly since: number
+  /** By container: the start from which on it is or was read. */
+  readonly starts: Map<string, number>
   readonly signal: AbortSignal
   /** Wakes who waits for records, or for room. */
   wake: () => void
@@ -61,6 +65,8 @@ export class LogStream {
     const follower: Follower = {
       waiting: [{ message: 'Streaming logs', isSystem: true }],
       reading: new Set(),
+      since: Date.now(),
+      starts: new Map(),
       signal: own.signal,
       wake: () => {},
       rooms: [],
@@ -91,7 +97,10 @@ export class LogStream {
   }
 
   #readAll(follower: Follower): void {
-    for (const container of this.#options.containers()) {
+    const containers = [...this.#options.containers()]
+    const there = new Set(containers.map(({ id }) => id))
+    for (const id of follower.starts.keys()) if (!there.has(id)) follower.starts.delete(id)
+    for (const container of containers) {
       if (container.state !== 'running' || follower.reading.has(container.id)) continue
       follower.reading.add(container.id)
       this.#read(container, follower)
@@ -101,14 +110,18 @@ export class LogStream {
     }
   }
 
-  async #read({ id, tty, appId, serviceName, env }: KnownContainer, follower: Follower) {
+  async #read(container: KnownContainer, follower: Follower): Promise<void> {
+    const { id, tty, appId, serviceName, env, startedAt = 0 } = container
     const level = LEVEL_NAMES.map((name) => env[name]).find((value) => value !== undefined)
     if (level === 'none') return
     const errorsOnly = level === 'err' || level === 'error'
-    const { signal } = follower
+    const { signal, starts } = follower
+    // What it wrote before we came to read it, but not twice, and nothing of before it was asked.
+    const fresh = startedAt >= follower.since && starts.get(id) !== startedAt
+    starts.set(id, startedAt)
     const lines = this.#options.engine.containers.logs(id, {
       follow: true,
-      tail: 0,
+      ...(fresh ? { since: new Date(startedAt).toISOString() } : { tail: 0 }),
       tty,
       maxLineBytes: MAX_LINE_BYTES,
       signal,
