@@ -78,7 +78,7 @@ test('a daemon killed at any step of an update brings it to its end', async (t) 
       throw new Error(`after ${last}: ${(error as Error).message}`)
     })
     await strangers.untouched()
-    assert.deepEqual(await readVolume(engine, `${APP}_data`), [token], `after ${last}`)
   }
+  assert.deepEqual(await readVolume(engine, `${APP}_data`), [token], 'the volume was kept')
   assert.equal((await machine.container(nameOf('same', number, 2))).Id, same, 'it was only renamed')
 })

@@ -22,6 +22,8 @@ export interface EngineProxy {
    * {@link release}. With `before` the engine does not even hear of it.
    */
   hold(isIt: (call: EngineCall) => boolean, when?: 'before' | 'after'): Promise<EngineCall>
+  /** Fulfils when the daemon calls so; the engine hears of it when what is given is called. */
+  pause(isIt: (call: EngineCall) => boolean): Promise<() => void>
   /** Ends the connections that are held, and holds nothing more. */
   release(): void
 }
@@ -30,6 +32,11 @@ interface Held {
   readonly isIt: (call: EngineCall) => boolean
   readonly when: 'before' | 'after'
   readonly reached: (call: EngineCall) => void
+}
+
+interface Paused {
+  readonly isIt: (call: EngineCall) => boolean
+  readonly reached: (goOn: () => void) => void
 }
 
 export const isWrite = (call: EngineCall): boolean => !call.startsWith('GET ')
@@ -44,6 +51,7 @@ export async function engineProxy(
   const calls: EngineCall[] = []
   const kept = new Set<ServerResponse>()
   let held: Held | undefined
+  let paused: Paused | undefined
 
   /** Whether the call ends here. */
   const holds = (when: Held['when'], call: EngineCall, response: ServerResponse): boolean => {
@@ -55,12 +63,17 @@ export async function engineProxy(
     return true
   }
 
-  const server = createServer((incoming: IncomingMessage, response: ServerResponse) => {
+  const server = createServer(async (incoming: IncomingMessage, response: ServerResponse) => {
     const path = (incoming.url ?? '').replace(/^\/v[\d.]+/, '')
     const call = `${incoming.method} ${path}`
     calls.push(call)
     response.on('error', () => {})
     if (holds('before', call, response)) return
+    if (paused?.isIt(call)) {
+      const { reached } = paused
+      paused = undefined
+      await new Promise<void>((goOn) => reached(goOn))
+    }
     const outgoing = httpRequest(
       {
         socketPath: engineSocket,
@@ -94,6 +107,10 @@ export async function engineProxy(
     hold: (isIt, when = 'after') =>
       new Promise((reached) => {
         held = { isIt, when, reached }
+      }),
+    pause: (isIt) =>
+      new Promise((reached) => {
+        paused = { isIt, reached }
       }),
     release: () => {
       held = undefined

@@ -29,8 +29,14 @@ export interface SupervisedMachine {
   readonly proxy: EngineProxy
   /** The daemon that runs now. */
   readonly daemon: DaemonProcess
-  /** Starts the daemon; its API answers when this resolves. */
-  start(): Promise<void>
+  /**
+   * Starts the daemon; its API answers when this resolves.
+   *
+   * @param how `direct`: it speaks to the engine itself.
+   */
+  start(how?: { readonly direct?: boolean }): Promise<void>
+  /** Why the plugin is not ready; undefined when it is. */
+  waiting(): Promise<string | undefined>
   /** SIGKILL, and its end. */
   kill(): Promise<void>
   /** A request with the key of the device, or the one given. */
@@ -57,7 +63,7 @@ export interface SupervisedMachine {
 export interface MachineOptions {
   /** More of `[plugins.supervisor]`, and tables below it. */
   readonly config?: string
-  /** Text of `[plugins.supervisor]` is written before the folders are there. */
+  /** Whether the daemon runs at once. Default: true. */
   readonly start?: boolean
 }
 
@@ -90,14 +96,14 @@ export async function supervisedMachine(
     get daemon() {
       return running()
     },
-    async start() {
+    async start({ direct = false } = {}) {
       const [program, args] = cvmdCommand([])
       daemon = await startDaemon({
         folder,
         command: [...engine.inNetwork, program, ...args],
         config: `[plugins.supervisor]
 enabled = true
-engine_socket = "${proxy.socketPath}"
+engine_socket = "${direct ? engine.socketPath : proxy.socketPath}"
 host = "${engine.address}"
 lock_dir = "${lockRoot}"
 ${config}
@@ -118,6 +124,10 @@ dry_run = true
         if (errnoOf(error) !== 'ESRCH') throw error
       }
       await exited()
+    },
+    async waiting() {
+      const { body } = await unixRequest(running().socket, '/cvmd/ready')
+      return (JSON.parse(body) as { waiting?: Record<string, string> }).waiting?.supervisor
     },
     api,
     post,
