@@ -10,7 +10,7 @@ import { FileSource } from '../../plugins/supervisor/sources/file-source.ts'
 import { retryAfterMs } from '../../plugins/supervisor/sources/http.ts'
 import { UrlSource } from '../../plugins/supervisor/sources/url-source.ts'
 import { freshFolder } from '../helpers/daemon.ts'
-import { FakeEngine } from './supervisor-apply-fake.ts'
+import { err, FakeEngine } from './supervisor-apply-fake.ts'
 import { applied, device, target, UUID, until } from './supervisor-apply-fixtures.ts'
 
 type Answer = (request: IncomingMessage, response: ServerResponse) => void
@@ -252,6 +252,38 @@ test('a supervisor with a file applies it, refuses posts, and keeps it when it b
   await until(supervisor, () => supervisor.app(101)?.commit === 'c3', 'the new target')
   await applied(supervisor)
   assert.equal(fake.box('api')?.name, 'api_1_1_c3')
+})
+
+test('an image goes with the last service that names it, and no image of strangers ever', async (t) => {
+  const path = join(freshFolder(), 'target.json')
+  const fake = new FakeEngine()
+  const supervisor = device().supervisor(fake.engine(), { targetFile: path })
+  t.after(() => supervisor.stop())
+  const image = 'registry.test/shared:1'
+  const put = async (services: Parameters<typeof target>[0], commit: string) => {
+    writeFileSync(path, JSON.stringify(target(services, { commit })))
+    await supervisor.update()
+    await until(supervisor, () => supervisor.app(101)?.commit === commit, commit)
+    await applied(supervisor)
+    await until(supervisor, () => supervisor.status().appState === 'applied', 'the rest')
+  }
+  writeFileSync(path, JSON.stringify(target({})))
+  await supervisor.start()
+  await put({ api: { image }, web: { image } }, 'c2')
+  await put({ api: { image } }, 'c3')
+  assert.ok(fake.imgs.has(image))
+  await put({ api: {} }, 'c4')
+  await until(supervisor, () => !fake.imgs.has(image), 'the removal')
+  await put({ web: { image: 'registry.test/other:1' } }, 'c5')
+  assert.deepEqual([...fake.imgs.keys()].sort(), ['cvmd-test:latest', 'registry.test/other:1'])
+  // Somebody holds on to it in a way that is not seen here (spec §24.8).
+  fake.before = (call) => {
+    if (call.startsWith('images.remove')) throw err('CONFLICT')
+  }
+  await put({ api: {} }, 'c6')
+  assert.equal(supervisor.status().updateFailed, false)
+  assert.ok(fake.imgs.has('registry.test/other:1'))
+  assert.equal(fake.calls.filter((call) => call.startsWith('images.remove')).length, 2)
 })
 
 test('Retry-After is seconds or a date, at most an hour', () => {

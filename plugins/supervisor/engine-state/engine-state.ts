@@ -442,7 +442,7 @@ export class EngineState {
   async #lookAtImage(name: string, epoch: number, signal?: AbortSignal): Promise<void> {
     const found = await absent(() => this.#options.engine.images.inspect(name, { signal }))
     if (epoch !== this.#epoch) return
-    if (found === undefined) this.#images.delete(name)
+    if (found === undefined) this.#loseImage(name)
     else {
       const image = knownImage(found)
       // A name that moved is no longer another one's.
@@ -455,6 +455,16 @@ export class EngineState {
       this.#details.set(image.id, found)
     }
     this.#options.onChange()
+  }
+
+  /** @param name Or id. */
+  #loseImage(name: string): void {
+    this.#images.delete(name)
+    this.#details.delete(name)
+    const key = imageKey(name)
+    for (const { id, names } of this.#images.values()) {
+      if (names.includes(key)) this.#images.set(id, { id, names: names.filter((n) => n !== key) })
+    }
   }
 
   #keepNetwork(network: Network): void {
