@@ -502,6 +502,21 @@ describe('the listener', () => {
     assert.equal((await ask('/prpc/GetMeta')).status, 200)
   })
 
+  test('answers some requests in one piece, and cuts who asks on and on', async () => {
+    const asked = (count: number) =>
+      'POST /prpc/GetMeta HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n'.repeat(count)
+    const connection = await Connection.to(main)
+    connection.socket.write(asked(8))
+    for (let n = 0; n < 8; n++) assert.equal((await connection.answer()).status, 200)
+    const before = main.counted.length
+    // Not by `once`, for which an error is none.
+    const cut = new Promise((resolve) => connection.socket.on('close', resolve))
+    connection.socket.write(asked(2000))
+    await cut
+    assert.ok(main.counted.length - before < 100)
+    assert.equal((await ask('/prpc/GetMeta')).status, 200)
+  })
+
   test('takes another certificate while it serves, and asks clients for theirs as before', async () => {
     const listener = await served()
     const renewed = await issueRpcCertificate(material, attesterOf(machines.tdx(KMS)))
