@@ -63,8 +63,8 @@ export interface Cloud {
   nitro(pcr?: number, madeAt?: number): Machine
 }
 
-export function cloud(now = Date.now()): Cloud {
-  const pki = createTdxPki(now)
+/** @param pki Of another cloud, whose machines are believed where these are. */
+export function cloud(now = Date.now(), pki = createTdxPki(now)): Cloud {
   const sign = createQuotingEnclave(pki)
   const collateral = parseCollateral(JSON.stringify(createCollateral(pki, now)))
   const known = hex(PLATFORM.fmspc)
