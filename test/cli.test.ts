@@ -68,7 +68,16 @@ test('version, plugins and schema print JSON', async () => {
   assert.match((await runCvmd(['-v'])).stdout, /^cvmd \d/)
   const plugins = await runCvmd(['plugins', '--json'], env)
   const names = JSON.parse(plugins.stdout).plugins.map((p: { name: string }) => p.name)
-  assert.deepEqual(names, ['eventlog', 'actions', 'uploads', 'tdx', 'nitro', 'guest', 'kms'])
+  assert.deepEqual(names, [
+    'eventlog',
+    'actions',
+    'uploads',
+    'tdx',
+    'nitro',
+    'guest',
+    'kms',
+    'supervisor',
+  ])
   const schema = await runCvmd(['schema'], env)
   assert.equal(JSON.parse(schema.stdout).properties.plugins.properties.eventlog.type, 'object')
 })
