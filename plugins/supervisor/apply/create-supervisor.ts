@@ -286,7 +286,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
         for (const { appId } of applier.target?.apps ?? []) applier.lane(appId).forced = true
       }
       applier.kick()
-      void source?.refresh().then(() => applier.kick())
+      void keeper.retry().then(() => source?.refresh())
       return { triggered: true }
     },
 

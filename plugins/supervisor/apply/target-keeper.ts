@@ -1,7 +1,7 @@
 import { messageOf } from '../../../src/errors.ts'
 import type { EventSink } from '../../../src/events/sink.ts'
 import { canonicalJson, sha256 } from '../compose/canonical.ts'
-import { TargetStore } from '../store/targets.ts'
+import { type KeptTarget, TargetStore } from '../store/targets.ts'
 import type { AcceptedTarget, Source, SupervisorOptions } from '../supervisor.ts'
 import { applyContracts } from '../target/contracts.ts'
 import type { Target } from '../target/model.ts'
@@ -47,6 +47,8 @@ export class TargetKeeper {
   readonly #options: TargetKeeperOptions
   readonly #store: TargetStore<Source>
   readonly #kept = new Map<Source, Kept>()
+  /** What was read and is not in use yet. */
+  readonly #stored = new Map<Source, KeptTarget>()
   /** One after the other, in the order they came. */
   #last: Promise<unknown> = Promise.resolve()
   /** That is in force. */
@@ -90,26 +92,40 @@ export class TargetKeeper {
    * @throws {SupervisorError} `STATE_NOT_STORED`.
    */
   async open(): Promise<void> {
-    const { events } = this.#options
     for (const source of SOURCES) {
       const stored = await this.#store.read(source)
       if (stored === undefined) continue
-      try {
-        const kept = this.#parse(stored.body, source)
-        const { digest, bootId } = stored.measured ?? {}
-        if (digest !== kept.digest || bootId !== this.#options.bootId) {
-          await this.#measure(kept.digest)
-          await this.#write(source, stored.body, kept.digest)
-        }
-        this.#kept.set(source, kept)
-      } catch (error) {
-        const why = messageOf(error)
-        events.append(`the stored target of source ${source} is not used: ${why}`, {
-          level: 'warn',
-        })
-      }
+      this.#stored.set(source, stored)
     }
-    this.#adopt(false)
+    await this.retry()
+  }
+
+  /** What was stored and could not be used, because it could not be measured, gets a new chance. */
+  retry(): Promise<void> {
+    const run = this.#last.then(async () => {
+      for (const [source, stored] of this.#stored) {
+        try {
+          await this.#restore(source, stored)
+          this.#stored.delete(source)
+        } catch (error) {
+          const why = `the stored target of source ${source} is not used: ${messageOf(error)}`
+          this.#options.events.append(why, { level: 'warn' })
+          if (!(error instanceof SupervisorError)) this.#stored.delete(source)
+        }
+      }
+      this.#adopt(false)
+    })
+    this.#last = run.catch(() => {})
+    return run
+  }
+
+  async #restore(source: Source, { body, measured }: KeptTarget): Promise<void> {
+    const kept = this.#parse(body, source)
+    if (measured?.digest !== kept.digest || measured.bootId !== this.#options.bootId) {
+      await this.#measure(kept.digest)
+      await this.#write(source, body, kept.digest)
+    }
+    this.#kept.set(source, kept)
   }
 
   /**
@@ -132,6 +148,7 @@ export class TargetKeeper {
         await this.#write(source, body, kept.digest)
       }
       this.#kept.set(source, kept)
+      this.#stored.delete(source)
       this.#adopt(force)
       return kept.accepted
     })
