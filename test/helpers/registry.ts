@@ -30,23 +30,28 @@ export interface TestRegistryOptions {
   readonly content?: string
   /** Of the layer, before compression. Default: 1 MiB that does not compress. */
   readonly bytes?: number
+  /** A tar as layer instead, and the words that run in it. */
+  readonly runnable?: { readonly files: Buffer; readonly command: readonly string[] }
 }
 
 /** Serves one tiny image under every name and every tag but `missing`. */
 export async function startRegistry(
   t: TestContext,
-  { address, content = 'content', bytes = 1024 * 1024 }: TestRegistryOptions,
+  { address, content = 'content', bytes = 1024 * 1024, runnable }: TestRegistryOptions,
 ): Promise<TestRegistry> {
-  const files = createTar([
-    { path: 'content', data: Buffer.from(content) },
-    { path: 'noise', data: noise(content, bytes) },
-  ])
+  const files =
+    runnable?.files ??
+    createTar([
+      { path: 'content', data: Buffer.from(content) },
+      { path: 'noise', data: noise(content, bytes) },
+    ])
+  const Cmd = runnable?.command ?? ['/content']
   const layer = gzipSync(files)
   const config = Buffer.from(
     JSON.stringify({
       architecture: process.arch === 'arm64' ? 'arm64' : 'amd64',
       os: 'linux',
-      config: { Env: ['FROM_IMAGE=1'], Cmd: ['/content'], Labels: { 'io.example': content } },
+      config: { Env: ['FROM_IMAGE=1'], Cmd, Labels: { 'io.example': content } },
       rootfs: { type: 'layers', diff_ids: [digestOf(files)] },
       history: [{ created_by: 'test' }],
     }),
