@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { hostname, uptime } from 'node:os'
 import { join } from 'node:path'
 import { errnoOf, messageOf } from '../../src/errors.ts'
@@ -28,9 +28,18 @@ export interface IdentityConfig {
  * @throws {Error} When the file cannot be read or made, or holds something else.
  */
 export async function readIdentity(folder: string, config: IdentityConfig): Promise<Identity> {
-  const { id, name = hostname() } = config
+  const { id, name = runningHostname() ?? 'device' } = config
   const uuid = config.uuid ?? (await keptUuid(join(folder, 'device-uuid')))
   return { uuid, id, name }
+}
+
+/** The machine's name; undefined where the runtime may not ask, as Deno without `--allow-sys`. */
+export function runningHostname(): string | undefined {
+  try {
+    return hostname()
+  } catch {
+    return undefined
+  }
 }
 
 /** Which boot this is. */
@@ -40,15 +49,28 @@ export interface Boot {
   readonly time: number
 }
 
-/** Reads which boot this is; by the time of the boot where the kernel may not be asked. */
+/**
+ * Reads which boot this is: by the time of the boot where the kernel may not be asked, and as a new
+ * one where that is not known either.
+ */
 export async function readBoot(): Promise<Boot> {
-  const time = Date.now() - uptime() * 1000
+  const up = runningFor()
+  const time = up === undefined ? 0 : Date.now() - up * 1000
   const id = await readTextFile('/proc/sys/kernel/random/boot_id', 64).then(
     (text) => text.trim(),
     // Minutes, because clocks are set.
-    () => `boot-${Math.round(time / 60_000)}`,
+    () => (up === undefined ? randomUUID() : `boot-${Math.round(time / 60_000)}`),
   )
   return { id, time }
+}
+
+/** Seconds since the boot; undefined where the runtime may not ask. */
+function runningFor(): number | undefined {
+  try {
+    return uptime()
+  } catch {
+    return undefined
+  }
 }
 
 async function keptUuid(path: string): Promise<string> {

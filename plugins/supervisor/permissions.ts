@@ -1,4 +1,4 @@
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { Permissions } from '../../src/plugin.ts'
 import type { Config } from './config.ts'
 import { PASSED_ON } from './host/command.ts'
@@ -20,6 +20,7 @@ export function permissions(config: Config): Permissions {
   const changed = machine.dry_run ? [] : [at(machine.proxy_dir), at(machine.hostname_file)]
   return {
     read: [
+      config.engine_socket,
       at('/etc/os-release'),
       at('/usr/lib/os-release'),
       at('/sys/class/net'),
@@ -27,12 +28,12 @@ export function permissions(config: Config): Permissions {
       at(machine.vpn_status_dir),
       at(machine.proxy_dir),
       at(machine.hostname_file),
-      config.lock_dir,
+      dirname(config.lock_dir),
       '/proc/sys/kernel/random/boot_id',
       ...(config.target_file === undefined ? [] : [config.target_file]),
       ...secrets.flatMap((secret) => secret?.file ?? []),
     ].filter((path) => path.startsWith('/')),
-    write: [config.lock_dir, at(machine.led_file), ...changed],
+    write: [config.engine_socket, dirname(config.lock_dir), at(machine.led_file), ...changed],
     net: [
       `unix:${config.engine_socket}`,
       ...[...urls, ...peers.map(({ url }) => url)].flatMap((url) => (url ? hostOf(url) : [])),

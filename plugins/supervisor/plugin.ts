@@ -1,5 +1,4 @@
 import { existsSync } from 'node:fs'
-import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { Hono } from 'hono'
 import type { Attester } from '../../src/attester/attester.ts'
@@ -18,7 +17,7 @@ import type { ComposeContext } from './compose/context.ts'
 import { Config } from './config.ts'
 import type { DeviceAddresses } from './host/addresses.ts'
 import type { DeviceInfo } from './host/device-info.ts'
-import { type Identity, readBoot, readIdentity } from './identity.ts'
+import { type Identity, readBoot, readIdentity, runningHostname } from './identity.ts'
 import { openMaster } from './keys/master.ts'
 import { SupervisorKeys } from './keys/supervisor-keys.ts'
 import { Locks } from './locks/locks.ts'
@@ -98,7 +97,7 @@ export function supervisorPlugin(
         device: {
           uuid: parts.device.uuid,
           name: deviceName(parts),
-          hostname: hostname(),
+          ...hostnameNow(),
           type: info?.deviceType ?? '',
           arch: info?.arch ?? '',
           osVersion: info?.osVersion ?? '',
@@ -224,6 +223,11 @@ export function supervisorPlugin(
       }
     },
   })
+}
+
+function hostnameNow(): { hostname?: string } {
+  const hostname = runningHostname()
+  return hostname === undefined ? {} : { hostname }
 }
 
 function started<T>(value: T | undefined): T {
