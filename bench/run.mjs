@@ -6,19 +6,24 @@ import { parseArgs } from 'node:util'
 import * as fifo from './fifo.mjs'
 import * as http from './http.mjs'
 import { inProcess } from './in-process.mjs'
+import * as kmsWire from './kms-wire.mjs'
 import * as quote from './quote.mjs'
 import * as startup from './startup.mjs'
 import { table } from './stats.mjs'
+import * as supervisor from './supervisor.mjs'
 import { RUNTIMES, typescript } from './variants.mjs'
 
 const BENCHES = {
   'event-ring': inProcess('bench/event-ring.ts'),
   dispatch: inProcess('bench/dispatch.ts'),
   attest: inProcess('bench/attest.ts'),
+  kms: inProcess('bench/kms.ts'),
+  'kms-wire': kmsWire.run,
   quote: quote.run,
   startup: startup.run,
   fifo: fifo.run,
   http: http.run,
+  supervisor: supervisor.run,
 }
 
 const { values, positionals } = parseArgs({

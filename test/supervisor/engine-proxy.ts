@@ -4,8 +4,6 @@ import {
   type IncomingMessage,
   type ServerResponse,
 } from 'node:http'
-import { join } from 'node:path'
-import type { TestContext } from 'node:test'
 
 /** A call to the engine, `POST /containers/create?name=x`: without the version. */
 export type EngineCall = string
@@ -41,13 +39,12 @@ interface Paused {
 
 export const isWrite = (call: EngineCall): boolean => !call.startsWith('GET ')
 
-/** @param folder For its socket. */
+/** @param socketPath Where it listens. */
 export async function engineProxy(
-  t: Pick<TestContext, 'after'>,
+  t: { after(end: () => void): void },
   engineSocket: string,
-  folder: string,
+  socketPath: string,
 ): Promise<EngineProxy> {
-  const socketPath = join(folder, 'proxy.sock')
   const calls: EngineCall[] = []
   const kept = new Set<ServerResponse>()
   let held: Held | undefined

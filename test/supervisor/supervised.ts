@@ -77,7 +77,7 @@ export async function supervisedMachine(
   const folder = realpathSync(freshFolder())
   const lockRoot = join(folder, 'locks')
   mkdirSync(join(folder, 'root'))
-  const proxy = await engineProxy(t, engine.socketPath, folder)
+  const proxy = await engineProxy(t, engine.socketPath, join(folder, 'proxy.sock'))
   const url = `http://${engine.address}:${PORT}`
   let daemon: DaemonProcess | undefined
   let key = ''
