@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
 import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { join, resolve } from 'node:path'
 import { test } from 'node:test'
 import { runtime } from '../src/runtime.ts'
@@ -129,6 +130,54 @@ test('under Deno the printed flags suffice for a KMS, from its set-up to its key
     assert.doesNotMatch(daemon.output(), /NotCapable|allow-/)
   } finally {
     await daemon.stop()
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
+
+const SUPERVISOR = `state_dir = "{folder}/state"
+run_dir = "{folder}/run"
+[[listen]]
+unix = "{folder}/run/cvmd.sock"
+[[listen]]
+address = "127.0.0.1:0"
+plugins = ["supervisor"]
+core = false
+[plugins.supervisor]
+enabled = true
+engine_socket = "{folder}/engine.sock"
+lock_dir = "{folder}/locks/services"
+[plugins.supervisor.machine]
+root = "{folder}/host"
+`
+
+test('under Deno the printed flags suffice for a supervisor', async (t) => {
+  if (lacks(t, 'deno', deno !== undefined)) return
+  const folder = freshFolder()
+  mkdirSync(join(folder, 'host'))
+  // An engine that is there and knows nothing.
+  const engine = createServer((socket) => socket.end('HTTP/1.1 503 Later\r\n\r\n'))
+  await new Promise<void>((bound) => engine.listen(join(folder, 'engine.sock'), bound))
+  const file = join(folder, 'cvmd.toml')
+  writeFileSync(file, SUPERVISOR.replaceAll('{folder}', folder))
+  const printed = await runCvmd(['permissions', '--deno', '--config', file])
+  const flags = printed.stdout.trim().split(' ')
+  const daemon = await startDaemon({
+    folder,
+    config: SUPERVISOR,
+    command: [deno as string, 'run', '--no-prompt', '--quiet', ...flags, resolve('src/main.ts')],
+  })
+  try {
+    assert.equal(await text(daemon, '/ping'), 'OK')
+    const { body } = await unixRequest(daemon.socket, '/cvmd/supervisor/key')
+    const key = /[0-9a-f]{64}/.exec(body)?.[0]
+    assert.ok(key, body)
+    const found = JSON.parse(await text(daemon, `/v1/device?apikey=${key}`))
+    assert.equal(typeof found.api_port, 'number')
+    assert.equal(await daemon.stop(), 0, daemon.output())
+    assert.doesNotMatch(daemon.output(), /NotCapable|allow-/)
+  } finally {
+    await daemon.stop()
+    engine.close()
     rmSync(folder, { recursive: true, force: true })
   }
 })

@@ -37,7 +37,10 @@ export class LockFolders {
       assertOurs(this.root, await stat(real))
       for (let at = real; dirname(at) !== at; ) {
         at = dirname(at)
-        assertSafeAbove(this.root, at, await stat(at))
+        const above = await unlessHidden(stat(at))
+        // Whoever withheld the rest of the way from the process has looked after it.
+        if (!above) return
+        assertSafeAbove(this.root, at, above)
       }
     })
   }
@@ -100,6 +103,14 @@ async function openUp(path: string): Promise<void> {
     throw new LockFolderError(`Cannot use lock folder "${path}": it is no folder, remove it`)
   }
   if ((found.mode & 0o7777) !== SERVICE_MODE) await chmod(path, SERVICE_MODE)
+}
+
+/** Undefined for what Deno's flags do not let the process see. */
+function unlessHidden<T>(found: Promise<T>): Promise<T | undefined> {
+  return found.catch((error) => {
+    if (error instanceof Error && /NotCapable|PermissionDenied/.test(error.name)) return undefined
+    throw error
+  })
 }
 
 function assertOurs(path: string, found: Stats): void {
