@@ -23,7 +23,7 @@ interface Follower {
   /** When it began, in milliseconds since 1970. */
   readonly since: number
   /** By container: the start from which on it is or was read. */
-  readonly starts: Map<string, number>
+  readonly last: Map<string, number>
   readonly signal: AbortSignal
   /** Wakes who waits for records, or for room. */
   wake: () => void
@@ -66,7 +66,7 @@ export class LogStream {
       waiting: [{ message: 'Streaming logs', isSystem: true }],
       reading: new Set(),
       since: Date.now(),
-      starts: new Map(),
+      last: new Map(),
       signal: own.signal,
       wake: () => {},
       rooms: [],
@@ -99,7 +99,7 @@ export class LogStream {
   #readAll(follower: Follower): void {
     const containers = [...this.#options.containers()]
     const there = new Set(containers.map(({ id }) => id))
-    for (const id of follower.starts.keys()) if (!there.has(id)) follower.starts.delete(id)
+    for (const id of follower.last.keys()) if (!there.has(id)) follower.last.delete(id)
     for (const container of containers) {
       if (container.state !== 'running' || follower.reading.has(container.id)) continue
       follower.reading.add(container.id)
@@ -115,13 +115,14 @@ export class LogStream {
     const level = LEVEL_NAMES.map((name) => env[name]).find((value) => value !== undefined)
     if (level === 'none') return
     const errorsOnly = level === 'err' || level === 'error'
-    const { signal, starts } = follower
-    // What it wrote before we came to read it, but not twice, and nothing of before it was asked.
-    const fresh = startedAt >= follower.since && starts.get(id) !== startedAt
-    starts.set(id, startedAt)
+    const { signal, since, last } = follower
+    // The engine's time of a start is a little later than what was written first. One that ran
+    // before is read from its end: an engine goes through all of a log to find a time.
+    const known = last.get(id)
+    const from = known === undefined && startedAt < since ? undefined : Math.max(since, known ?? 0)
     const lines = this.#options.engine.containers.logs(id, {
       follow: true,
-      ...(fresh ? { since: new Date(startedAt).toISOString() } : { tail: 0 }),
+      ...(from === undefined ? { tail: 0 } : { since: new Date(from).toISOString() }),
       tty,
       maxLineBytes: MAX_LINE_BYTES,
       signal,
@@ -132,9 +133,11 @@ export class LogStream {
         await new Promise<void>((room) => follower.rooms.push(room))
       }
       if (signal.aborted) return
+      const timestamp = time === undefined ? Date.now() : Date.parse(time)
+      last.set(id, timestamp + 1)
       follower.waiting.push({
         message: text,
-        timestamp: time === undefined ? Date.now() : Date.parse(time),
+        timestamp,
         serviceName,
         appId,
         ...(stream === 'stderr' ? { isStdErr: true as const } : {}),

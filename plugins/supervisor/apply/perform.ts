@@ -145,11 +145,12 @@ export async function startContainer(container: KnownContainer, hands: Hands): P
   const { engine, state, signal } = hands
   hands.doing(container.id, 'Starting')
   try {
-    if (container.state === 'created') await connectMissing(container, hands)
-    await engine.containers.start(container.id, { signal })
+    await state.during(container.id, async () => {
+      if (container.state === 'created') await connectMissing(container, hands)
+      await engine.containers.start(container.id, { signal })
+    })
   } finally {
     hands.doing(container.id, undefined)
-    await lookAgain(container.id, state)
   }
 }
 
@@ -158,10 +159,11 @@ export async function stopContainer(containerId: string, hands: Hands): Promise<
   const { engine, state, signal } = hands
   hands.doing(containerId, 'Stopping')
   try {
-    await unlessGone(engine.containers.stop(containerId, { deadlineMs: STOP_MS, signal }))
+    await state.during(containerId, () =>
+      unlessGone(engine.containers.stop(containerId, { deadlineMs: STOP_MS, signal })),
+    )
   } finally {
     hands.doing(containerId, undefined)
-    await lookAgain(containerId, state)
   }
 }
 
@@ -275,11 +277,7 @@ async function connectMissing(container: KnownContainer, hands: Hands): Promise<
 
 async function renameContainer(id: string, to: string, hands: Hands): Promise<void> {
   const { engine, state, signal } = hands
-  try {
-    await unlessGone(engine.containers.rename(id, to, { signal }))
-  } finally {
-    await lookAgain(id, state)
-  }
+  await state.during(id, () => unlessGone(engine.containers.rename(id, to, { signal })))
 }
 
 async function beginHandover(step: BeginHandoverStep, appId: number, hands: Hands): Promise<void> {
