@@ -77,3 +77,45 @@ test('a container restarts its own app at the address it was given', async (t) =
   assert.equal(starts[1], asker.Id.slice(0, 12))
   assert.equal(asker.RestartCount, 0)
 })
+
+test('the engine is asked for little, and for nothing while nothing happens', async (t) => {
+  const engine = await engineOf(t)
+  if (!engine) return
+  const machine = await supervisedMachine(t, engine)
+  const { calls, writes } = machine.proxy
+  const lists = () => calls.filter((one) => /^GET \/[a-z]+(\/json)?(\?|$)/.test(one))
+  const ten = Array.from({ length: 10 }, (_, i) => `s${i}`)
+  const services = Object.fromEntries(
+    ten.map((name, i) => [name, i === 0 ? {} : { running: false }]),
+  )
+  await machine.setTarget(target(services))
+  const there = Object.fromEntries(
+    ten.map((name, i) => [nameOf(name, 1, i), i === 0 ? 'running' : 'created']),
+  )
+  await machine.converged(there)
+  const kinds = ['containers', 'images', 'networks', 'volumes']
+  for (const kind of kinds) {
+    const ofKind = lists().filter((one) => one.startsWith(`GET /${kind}`))
+    assert.ok(ofKind.length <= 1, ofKind.join('\n'))
+  }
+
+  const quiet = calls.length
+  await machine.setTarget(target(services))
+  assert.equal((await machine.post('/v1/update')).status, 204)
+  for (const path of ['/v1/device', '/v2/applications/state', `/v2/applications/${APP}/state`]) {
+    assert.equal((await machine.api(path)).status, 200)
+  }
+  await machine.converged(there)
+  assert.deepEqual(calls.slice(quiet), [])
+
+  const before = { all: calls.length, writes: writes().length }
+  for (let count = 1; count <= 3; count++) {
+    const path = `/v2/applications/${APP}/restart-service`
+    const { status, body } = await machine.post(path, { serviceName: 's0' })
+    assert.equal(status, 200, body)
+  }
+  const written = writes().length - before.writes
+  const read = calls.length - before.all - written
+  assert.equal(written, 12, 'stop, remove, create and start, three times')
+  assert.ok(read <= 12, calls.slice(before.all).join('\n'))
+})

@@ -83,6 +83,8 @@ export class EngineState {
   #timer: ReturnType<typeof setTimeout> | undefined
   /** Containers that are to be looked at in a moment. */
   readonly #due = new Set<string>()
+  /** How many things are being done with a container just now. */
+  readonly #inHand = new Map<string, number>()
 
   constructor(options: EngineStateOptions) {
     this.#options = options
@@ -189,6 +191,23 @@ export class EngineState {
   async refresh(id: string, signal?: AbortSignal): Promise<KnownContainer | undefined> {
     await this.#lookAtContainer(id, this.#epoch, signal)
     return this.#containers.get(id)
+  }
+
+  /**
+   * Does something with a container and looks at it afterwards, whether it succeeded or not: it may
+   * have been done all the same. What happens to it meanwhile is not looked at one by one.
+   */
+  async during<T>(id: string, work: () => Promise<T>): Promise<T> {
+    this.#inHand.set(id, (this.#inHand.get(id) ?? 0) + 1)
+    try {
+      return await work()
+    } finally {
+      const others = (this.#inHand.get(id) ?? 1) - 1
+      if (others > 0) this.#inHand.set(id, others)
+      else this.#inHand.delete(id)
+      // An engine that is away tells everything when it is back.
+      await this.refresh(id).catch(() => undefined)
+    }
   }
 
   forget(containerId: string): void {
@@ -356,10 +375,11 @@ export class EngineState {
   #lookAfter(id: string, timeMs: number, epoch: number): void {
     const look = this.#looks.get(id)
     if (look && performance.now() - look.steady < ECHO_MS && timeMs < look.wall) return
-    if (this.#due.has(id)) return
+    if (this.#inHand.has(id) || this.#due.has(id)) return
     this.#due.add(id)
     setImmediate(() => {
       this.#due.delete(id)
+      if (this.#inHand.has(id)) return
       if (epoch !== this.#epoch || this.#signal?.aborted) return
       this.#lookAtContainer(id, epoch, this.#signal).catch((error) => this.#mistrust(error, epoch))
     })
