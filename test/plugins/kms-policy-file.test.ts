@@ -253,6 +253,33 @@ test('every change counts at once, even one that time and size do not show', asy
   assert.equal((await policy.app(BOOT_INFO)).allowed, true)
 })
 
+test('who asks after a change is told of it, though others wait for what they asked before', async (t) => {
+  const { path, policy } = policyOf(t, REGISTERED)
+  const replaced = (contents: Contents) => {
+    writeFileSync(`${path}.new`, JSON.stringify(contents))
+    renameSync(`${path}.new`, path)
+  }
+  for (let turn = 0; turn < 30; turn++) {
+    const registered = turn % 2 === 1
+    // The first of these reads at once, the others after it.
+    const before = Array.from({ length: 1 + (turn % 3) }, () => policy.app(BOOT_INFO))
+    if (turn % 5 === 0) await before[0]
+    replaced(registered ? REGISTERED : { ...REGISTERED, apps: {} })
+    const after = Array.from({ length: 3 }, () => policy.app(BOOT_INFO))
+    for (const { allowed } of await Promise.all(after)) assert.equal(allowed, registered)
+    await Promise.all(before)
+  }
+})
+
+test('all who wait for one reading that fails are told, and the next may succeed', async (t) => {
+  const { path, policy } = policyOf(t, '{')
+  const asked = await Promise.allSettled([1, 2, 3, 4].map(() => policy.app(BOOT_INFO)))
+  assert.ok(asked.every(({ status }) => status === 'rejected'))
+  writeFileSync(path, JSON.stringify(REGISTERED))
+  const again = await Promise.all([1, 2, 3, 4].map(() => policy.app(BOOT_INFO)))
+  assert.ok(again.every(({ allowed }) => allowed))
+})
+
 test('arbitrary files register nobody, and fail in no untyped way', async (t) => {
   const { path, policy } = policyOf(t, '')
   const contents = fc.oneof(

@@ -7,23 +7,50 @@ import { factsOf, judge, parseRegistry, type Registry } from './registry.ts'
 const MAX_BYTES = 512 * 1024
 
 /**
- * Decides by a file of registered measurements, which is read on every request: what was taken out
- * of it counts at once. It is parsed only when its bytes are others than last time; times and sizes
+ * Decides by a file of registered measurements, which is read for every request after it came: what
+ * was taken out of it counts at once. It is parsed only when its bytes are others than last time; times and sizes
  * would not do, as two writes can follow each other within one tick of the file system's clock.
  */
 export function filePolicy(path: string): Policy {
   let known: { readonly bytes: Uint8Array; readonly registry: Registry } | undefined
-  const current = async (): Promise<Registry> => {
+  const current = shared(async (): Promise<Registry> => {
     const bytes = await readConfigured(path, MAX_BYTES)
     if (known && sameBytes(known.bytes, bytes)) return known.registry
     const registry = parsed(bytes, path)
     known = { bytes, registry }
     return registry
-  }
+  })
   return {
     app: async (info) => judge(await current(), 'app', info),
     kms: async (info) => judge(await current(), 'kms', info),
     describe: async () => factsOf(await current()),
+  }
+}
+
+/**
+ * Work that is done once for all who wait for it to begin, and begins after they asked: five calls
+ * on a file take longer than all the rest of a request for keys.
+ */
+function shared<T>(work: () => Promise<T>): () => Promise<T> {
+  let running: Promise<T> | undefined
+  let next: Promise<T> | undefined
+  const begin = () => {
+    const begun = work()
+    running = begun
+    const ended = () => {
+      running = undefined
+    }
+    begun.then(ended, ended)
+    return begun
+  }
+  const beginNext = () => {
+    next = undefined
+    return begin()
+  }
+  return () => {
+    if (!running) return next ?? begin()
+    next ??= running.then(beginNext, beginNext)
+    return next
   }
 }
 
