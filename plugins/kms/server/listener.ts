@@ -102,6 +102,8 @@ export function listenRaTls(options: RaTlsOptions): Promise<RaTlsListener> {
   tls.on('tlsClientError', (_error, socket) => socket.destroy())
   const server = createNetServer((socket) => {
     socket.on('error', () => socket.destroy())
+    // Else the first answer waits for the client to acknowledge the end of the handshake: 40 ms.
+    socket.setNoDelay(true)
     if (connections.opened(socket)) tls.emit('connection', socket)
   })
   // Deno (2.9) ends a connection after each answer of a server that does not listen, as this one,
