@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import { useEngine } from './helpers/engine.ts'
 import { readVolume } from './supervisor/read-volume.ts'
 import { supervisedMachine } from './supervisor/supervised.ts'
-import { APP, nameOf, target } from './supervisor/targets.ts'
+import { APP, asker, nameOf, target } from './supervisor/targets.ts'
 
 const engineOf = useEngine()
 
@@ -47,35 +47,15 @@ test('a container restarts its own app at the address it was given', async (t) =
   const engine = await engineOf(t)
   if (!engine) return
   const machine = await supervisedMachine(t, engine)
-  // At its first start it asks to be restarted, until it is.
-  const ask =
-    'wget -q -O- --header "Content-Type: application/json" ' +
-    `--post-data='{"appId":${APP}}' "$BALENA_SUPERVISOR_ADDRESS/v1/restart?apikey=$BALENA_SUPERVISOR_API_KEY"`
-  const script =
-    'echo $HOSTNAME >> /data/starts; trap "exit 0" TERM; ' +
-    `if [ $(wc -l < /data/starts) = 1 ]; then until ${ask}; do sleep 0.1; done; fi; ` +
-    'sleep 1000 & wait'
-  await machine.setTarget(
-    target(
-      {
-        asker: {
-          command: ['sh', '-c', script],
-          labels: { 'io.balena.features.supervisor-api': '1' },
-          volumes: ['data:/data'],
-        },
-        other: {},
-      },
-      { volumes: { data: {} } },
-    ),
-  )
+  await machine.setTarget(target({ asker: asker(), other: {} }, { volumes: { data: {} } }))
   const names = { [nameOf('asker', 1)]: 'running', [nameOf('other', 1, 1)]: 'running' }
   await machine.recorded(`app ${APP} is to be restarted`)
   await machine.converged(names)
-  const asker = await machine.container(nameOf('asker', 1))
+  const now = await machine.container(nameOf('asker', 1))
   const starts = await readVolume(engine, `${APP}_data`)
   assert.equal(starts.length, 2, 'the volume stays, and it was restarted once')
-  assert.equal(starts[1], asker.Id.slice(0, 12))
-  assert.equal(asker.RestartCount, 0)
+  assert.equal(starts[1], now.Id.slice(0, 12))
+  assert.equal(now.RestartCount, 0)
 })
 
 test('the engine is asked for little, and for nothing while nothing happens', async (t) => {

@@ -5,7 +5,7 @@ import { useEngine } from './helpers/engine.ts'
 import { readVolume } from './supervisor/read-volume.ts'
 import { plantStrangers } from './supervisor/strangers.ts'
 import { supervisedMachine } from './supervisor/supervised.ts'
-import { APP, nameOf, target } from './supervisor/targets.ts'
+import { APP, asker, nameOf, target } from './supervisor/targets.ts'
 
 const engineOf = useEngine('podman')
 
@@ -58,4 +58,17 @@ test('Podman runs a target, its update, a hand-over and a restart', async (t) =>
   await reached(3)
   assert.deepEqual(await readVolume(engine, `${APP}_data`), token)
   await strangers.untouched()
+})
+
+test('a container reaches the API over a bridge of Podman', async (t) => {
+  const engine = await engineOf(t)
+  if (!engine) return
+  const machine = await supervisedMachine(t, engine)
+  await machine.setTarget(target({ asker: asker() }, { volumes: { data: {} } }))
+  await machine.recorded(`app ${APP} is to be restarted`)
+  await machine.converged({ [nameOf('asker', 1)]: 'running' })
+  const starts = await readVolume(engine, `${APP}_data`)
+  const { Id } = await machine.container(nameOf('asker', 1))
+  assert.equal(starts.length, 2)
+  assert.equal(starts[1], Id.slice(0, 12))
 })

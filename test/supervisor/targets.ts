@@ -52,3 +52,23 @@ export function together(...targets: readonly ReturnType<typeof target>[]) {
 /** The name that a container of {@link target} gets (spec §13.1); `index` is that of its service. */
 export const nameOf = (service: string, number: number, index = 0) =>
   `${service}_${1001 + index}_${number}_c${number}`
+
+/**
+ * A service that at its first start calls the API to restart its app, until it is restarted. Every
+ * start writes the container's hostname to the volume `data`.
+ */
+export function asker(): ServiceInput {
+  const ask =
+    'wget -q -O- --header "Content-Type: application/json" ' +
+    `--post-data='{"appId":${APP}}' ` +
+    '"$BALENA_SUPERVISOR_ADDRESS/v1/restart?apikey=$BALENA_SUPERVISOR_API_KEY"'
+  const script =
+    'echo $HOSTNAME >> /data/starts; trap "exit 0" TERM; ' +
+    `if [ $(wc -l < /data/starts) = 1 ]; then until ${ask}; do sleep 0.1; done; fi; ` +
+    'sleep 1000 & wait'
+  return {
+    command: ['sh', '-c', script],
+    labels: { 'io.balena.features.supervisor-api': '1' },
+    volumes: ['data:/data'],
+  }
+}
