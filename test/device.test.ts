@@ -212,7 +212,7 @@ test('cvmd doctor prints every probe', async () => {
   }
   assert.deepEqual(
     report.probes.map((found) => `${found.capability} ${found.state}`),
-    ['tdx absent', 'tsm absent', 'nsm present', 'gpu absent'],
+    ['tdx absent', 'tsm absent', 'nsm present', 'gpu absent', 'path:/var/run/docker.sock absent'],
   )
   assert.equal(report.devices.transport, 'files')
   assert.match(report.devices.noNative.reason, /stands for the machine/)
