@@ -156,6 +156,11 @@ export interface PluginDefinition<
   /** Absent means any machine. A function where it depends on the configuration. */
   readonly requires?: ByConfig<Schema, Requirement | undefined>
   /**
+   * It can be started before what it requires is there, and is not ready until it is: then
+   * `enabled = true` is no error where it is missing.
+   */
+  readonly waits?: boolean
+  /**
    * Services needed; also gives the start order. With a function, `setup` gets only those that it
    * names for the configuration at hand.
    */

@@ -157,6 +157,23 @@ test('the table of an unavailable plugin is checked all the same', () => {
   assert.equal(issuesOf('[plugins.tdx]\nkeyy = 1\n')[0]?.path, 'plugins.tdx.keyy')
 })
 
+test('a plugin that waits for what it needs can be enabled before it is there', () => {
+  const patient = definePlugin({
+    name: 'patient',
+    summary: 'Waits',
+    config: v.strictObject({}),
+    requires: 'tdx',
+    waits: true,
+    setup: routes,
+  })
+  const states = ['', 'enabled = true', 'enabled = false'].map((line) => {
+    const table = parseToml(`[plugins.patient]\n${line}`, 'cvmd.toml')
+    const source = { ...readConfig(undefined, {}), table }
+    return resolveConfig(source, [patient], machine).plugins[0]?.state
+  })
+  assert.deepEqual(states, ['unavailable', 'enabled', 'disabled'])
+})
+
 test('what a plugin needs may follow from its configuration', () => {
   const shifty = definePlugin({
     name: 'shifty',

@@ -1,5 +1,6 @@
 /** The engine goes away in the middle of things, and comes back (rows E1, E2). */
 import assert from 'node:assert/strict'
+import { existsSync } from 'node:fs'
 import { test } from 'node:test'
 import { useEngine } from './helpers/engine.ts'
 import { startRegistry } from './helpers/registry.ts'
@@ -121,6 +122,19 @@ test('an engine that dies while nothing is done is followed again', async (t) =>
 interface Status {
   readonly containers: readonly { readonly status: string; readonly containerId: string }[]
 }
+
+test('a daemon that is to supervise starts where there is no socket yet', async (t) => {
+  const engine = await engineOf(t)
+  if (!engine) return
+  const machine = await supervisedMachine(t, engine, { start: false })
+  await engine.end()
+  assert.ok(!existsSync(engine.socketPath))
+  await machine.start({ direct: true })
+  assert.match((await machine.waiting()) ?? '', /does not answer/)
+  assert.equal((await machine.api('/v1/healthy')).status, 200)
+  await engine.start()
+  await isReady(machine, true)
+})
 
 test('a daemon that starts before the engine waits for it', async (t) => {
   const engine = await engineOf(t)

@@ -46,6 +46,7 @@ export function supervisorPlugin(
       const engine = `path:${engine_socket}` as Requirement
       return measure_target ? { all: [engine, { any: ['tdx', 'nsm'] }] } : engine
     },
+    waits: true,
     uses: ({ measure_target }) => (measure_target ? (['attestation'] as const) : []),
     exposure: 'network',
     home: 'own',

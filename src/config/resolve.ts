@@ -190,7 +190,8 @@ function decide(
   if (enabled.output === false) {
     return { ...base, state: 'disabled', reason: 'enabled = false in the configuration' }
   }
-  if (needs.requires !== undefined && !machine.has(needs.requires)) {
+  const waits = plugin.waits === true && enabled.output === true
+  if (needs.requires !== undefined && !waits && !machine.has(needs.requires)) {
     const reason = machine.explain(needs.requires)
     if (enabled.output === true) {
       report(['plugins', plugin.name, 'enabled'], `cannot be enabled: ${reason}`, plugin.name)
