@@ -87,7 +87,9 @@ async function run(): Promise<{ rows: Row[]; missing: string[] }> {
     for (const variant of variants.filter(({ app }) => app === 'hello')) {
       if (!tools.has('wrk')) break
       const server = await tools.start(variant, {})
-      bare.set(variant.runtime, await read(server, server.url('/livez')))
+      const row = await read(server, server.url('/livez'))
+      bare.set(variant.runtime, row)
+      rows.push({ runtime: variant.runtime, case: 'bare Hono', ...row })
       await server.stop()
     }
     for (const variant of variants.filter(({ app }) => app === 'cvmd')) {
