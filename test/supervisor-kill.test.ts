@@ -12,7 +12,7 @@ import { APP, nameOf, target } from './supervisor/targets.ts'
 const engineOf = useEngine()
 
 /** Elsewhere than on Node a part of them is enough: the steps are the same. */
-const STRIDE = runtime === 'node' ? 1 : 4
+const STRIDE = runtime === 'node' ? 1 : 6
 
 test('a daemon killed at any step of an update brings it to its end', async (t) => {
   const engine = await engineOf(t)
