@@ -3,49 +3,36 @@
  * certificates that look like those of clients. All that it ever sent is searched in the end.
  */
 import assert from 'node:assert/strict'
-import { sign } from 'node:crypto'
-import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import { connect as connectPlain, createServer, type Socket } from 'node:net'
-import { after, before, describe, test } from 'node:test'
-import { connect as connectTls } from 'node:tls'
+import { after, describe, test } from 'node:test'
 import { gzipSync } from 'node:zlib'
 import fc from 'fast-check'
-import { type P256Key, p256Key } from '../plugins/kms/certificates/p256-key.ts'
-import { writeSigningRequest } from '../plugins/kms/certificates/write-signing-request.ts'
-import { keyV0 } from '../plugins/kms/derivation/app-keys.ts'
-import { randomP256Scalar } from '../plugins/kms/derivation/curves.ts'
-import { appCaScalar, appRootKey, diskKey, envKey } from '../plugins/kms/derivation/kms-keys.ts'
-import { verifyEvidenceOver } from '../plugins/kms/trust/verified-evidence.ts'
-import { type Container, stripContainer, writeContainer } from '../src/attest/container.ts'
-import { raTlsExtensions, raTlsReportData } from '../src/attest/ra-tls.ts'
-import { unixRequest } from './helpers/daemon.ts'
-import { type KmsDaemon, type KmsSite, kmsSite } from './helpers/kms-daemon.ts'
+import { writeContainer } from '../src/attest/container.ts'
+import { raTlsExtensions } from '../src/attest/ra-tls.ts'
+import {
+  assertGivesKeys,
+  assertNothingLeft,
+  assertUnharmed,
+  BANK,
+  KMS,
+  kmsAmongStrangers,
+  OTHER,
+  SHOP,
+  secretsOf,
+} from './helpers/kms-among-strangers.ts'
 import { BOMBS, impostors, rawExtension } from './helpers/kms-impostors.ts'
 import {
-  type Body,
-  machinesBeside,
-  post,
-  type StrangeKms,
-  strangeKms,
-} from './helpers/kms-stranger.ts'
-import { type RawAnswer, RawClient } from './helpers/raw-http.ts'
-import { hex, unhex } from './plugins/kms-fixtures.ts'
-import {
-  APP_EVENTS,
-  attestedBy,
-  type Client,
-  containerOf,
-  mint,
-} from './plugins/kms-server-fixtures.ts'
+  damage,
+  requestWith,
+  signingRequest,
+  unboundContainer,
+} from './helpers/kms-signing-requests.ts'
+import { type Body, post, strangeKms } from './helpers/kms-stranger.ts'
+import { RawClient } from './helpers/raw-http.ts'
+import { unhex } from './plugins/kms-fixtures.ts'
+import { attestedBy, type Client, mint } from './plugins/kms-server-fixtures.ts'
 
 const WAIT_MS = 20_000
-
-/** Two applications that the policy knows, one that it does not, and the image of all. */
-const SHOP = { ...APP_EVENTS, 'app-id': '01'.repeat(20), 'compose-hash': '01'.repeat(32) }
-const BANK = { ...APP_EVENTS, 'app-id': '02'.repeat(20), 'compose-hash': '02'.repeat(32) }
-const OTHER = { ...APP_EVENTS, 'app-id': '03'.repeat(20), 'compose-hash': '03'.repeat(32) }
-const KMS = { ...APP_EVENTS, 'app-id': '04'.repeat(20), 'compose-hash': '04'.repeat(32) }
 
 const KEY_METHODS = [
   'KMS.GetAppKey?json',
@@ -55,40 +42,11 @@ const KEY_METHODS = [
   'getKey?json',
 ] as const
 
-let site: KmsSite
-let daemon: KmsDaemon
-let kms: StrangeKms
-/** Connections that are never finished, from the beginning on. */
-const halfOpen: RawClient[] = []
+const among = await kmsAmongStrangers()
+const { site, daemon, kms, clientOf } = among
 /** Resident memory before anybody did anything, in MiB. */
-let memoryBefore = 0
-
-before(async () => {
-  site = await kmsSite()
-  daemon = await site.kms()
-  const info = await daemon.setUp('GetAttestationInfo')
-  site.policy.allowKms(info?.json ?? {})
-  await daemon.bootstrap('kms.example')
-  const port = await daemon.port()
-  kms = strangeKms(daemon, port, await machinesBeside(daemon))
-  site.policy.change(({ osImages, apps }) => {
-    osImages.push(APP_EVENTS['os-image-hash'])
-    for (const app of [SHOP, BANK]) {
-      apps[app['app-id']] = { composeHashes: [app['compose-hash']], allowAnyDevice: true }
-    }
-  })
-  for (let i = 0; i < 10; i++) await kms.ask(clientOf(OTHER), 'GetAppKey')
-  memoryBefore = memory()
-})
-after(() => site.close())
-
-const clientOf = (events: Readonly<Record<string, string>>): Client =>
-  mint(kms.material, attestedBy(kms.machines.tdx(events)))
-
-function memory(): number {
-  const status = readFileSync(`/proc/${daemon.child.pid}/status`, 'utf8')
-  return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]) / 1024
-}
+const memoryBefore = among.memory()
+after(() => among.site.close())
 
 /** Status, code and text of a refusal, and how it was counted. */
 async function refused(
@@ -105,95 +63,8 @@ async function refused(
   return [answer.status, code ?? '', error ?? '', changed.map(([key]) => key).join()]
 }
 
-/** What nobody here is to learn, by name. */
-function secrets(): Readonly<Record<string, Uint8Array>> {
-  const { root } = kms.material
-  const found: Record<string, Uint8Array> = { 'root CA': root.ca, 'root k256': root.k256 }
-  for (const [name, app] of Object.entries({ SHOP, BANK, OTHER, KMS })) {
-    const id = unhex(app['app-id'])
-    found[`${name} app CA`] = appCaScalar(root, id)
-    found[`${name} root`] = appRootKey(root, id)
-    found[`${name} env`] = envKey(root, id)
-    found[`${name} disk`] = diskKey(root, id, unhex(app['instance-id']))
-    found[`${name} disk of all`] = diskKey(root, id, new Uint8Array())
-    for (const path of ['', 'vault']) {
-      found[`${name} key "${path}"`] = keyV0(found[`${name} root`] as Uint8Array, path)
-    }
-  }
-  return found
-}
-
-/** A request to sign a certificate, in hex, with its signature. */
-function signingRequest(events: Readonly<Record<string, string>>, reportData?: Uint8Array) {
-  const key = p256Key(randomP256Scalar())
-  const platform = kms.machines.tdx(events).evidence(reportData ?? raTlsReportData(key.spki))
-  const attestation = containerOf(platform, key.spki)
-  const leaf = { subject: 'shop', altNames: [], serverAuth: true, clientAuth: true }
-  const flags = { withEvidence: true, withAppInfo: true }
-  const csr = writeSigningRequest({ spki: key.spki, leaf, ...flags, attestation })
-  return { ...signed(csr, key), key }
-}
-
-/** The same with any bytes where the container is. */
-function requestWith(container: Uint8Array) {
-  const key = p256Key(randomP256Scalar())
-  const attestation = containerWith(0)
-  const leaf = { subject: 'shop', altNames: [], serverAuth: true, clientAuth: true }
-  const flags = { withEvidence: false, withAppInfo: false }
-  const whole = writeSigningRequest({ spki: key.spki, leaf, ...flags, attestation })
-  const head = whole.subarray(0, whole.length - writeContainer(attestation).length)
-  return signed(Buffer.concat([head, container]), key)
-}
-
-function signed(csr: Uint8Array, { privateKey }: P256Key) {
-  return { csr: hex(csr), signature: hex(sign('sha256', csr, privateKey)) }
-}
-
-/** Good evidence of the shop about a key that nobody has. */
-function containerWith(version: 0 | 1): Container {
-  const spki = new Uint8Array(91)
-  const platform = kms.machines.tdx(SHOP).evidence(raTlsReportData(spki))
-  return { ...stripContainer(containerOf(platform, spki)), version }
-}
-
-/** Bytes that were cut, changed or added to, or others of their kind. */
-function damage(whole: Uint8Array): fc.Arbitrary<Uint8Array> {
-  const at = fc.nat({ max: whole.length - 1 })
-  const [first = 0] = whole
-  return fc.oneof(
-    fc.array(fc.tuple(at, fc.integer({ min: 1, max: 255 })), { minLength: 1 }).map((changes) => {
-      const bytes = Uint8Array.from(whole)
-      for (const [n, mask] of changes) bytes[n] = (bytes[n] ?? 0) ^ mask
-      return bytes
-    }),
-    at.map((n) => whole.subarray(0, n)),
-    fc
-      .tuple(at, fc.uint8Array({ minLength: 1, maxLength: 64 }))
-      .map(([n, more]) => Buffer.concat([whole.subarray(0, n), more, whole.subarray(n)])),
-    fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.concat([Uint8Array.of(first), bytes])),
-  )
-}
-
 const nameOf = (method: string): string =>
   method.replace(/^KMS\.|\?.*$/g, '').replace('getKey', 'GetKey')
-
-test('begins with those who do not come to an end', async () => {
-  const hello = await clientHello()
-  for (const said of [
-    '',
-    '\x16',
-    '\x16\x03\x01',
-    hello.subarray(0, 40),
-    hello.subarray(0, -1),
-    hello,
-  ]) {
-    for (let i = 0; i < 10; i++) {
-      const client = await kms.plain()
-      client.send(said)
-      halfOpen.push(client)
-    }
-  }
-})
 
 describe('whoever asks for keys', () => {
   test('gets none by evidence that is not his, not genuine or not of this time', async () => {
@@ -258,12 +129,12 @@ describe('whoever asks for keys', () => {
     const own = strangeKms(daemon, kms.port, kms.machines)
     const answer = await own.ask(liar, 'GetAppKey', { app_id: SHOP['app-id'] })
     assert.equal(answer.status, 200, answer.body)
-    const found = own.heard.traces(secrets())
+    const found = own.heard.traces(secretsOf(kms.material))
     assert.deepEqual(found, ['BANK disk hex', 'BANK env hex', 'BANK root hex'])
   })
 
   test('gets none with the certificate that this KMS signed for an application', async () => {
-    const { csr, signature, key } = signingRequest(SHOP)
+    const { csr, signature, key } = signingRequest(kms.machines.tdx(SHOP))
     const signed = await kms.ask(undefined, 'KMS.SignCert?json', { api_version: 2, csr, signature })
     assert.equal(signed.status, 200, signed.body)
     const { certificate_chain: chain } = JSON.parse(signed.body) as { certificate_chain: string[] }
@@ -361,8 +232,8 @@ describe('requests', () => {
   })
 
   test('that are signed by another key, or about one', async () => {
-    const { csr, signature } = signingRequest(SHOP)
-    const other = signingRequest(SHOP)
+    const { csr, signature } = signingRequest(kms.machines.tdx(SHOP))
+    const other = signingRequest(kms.machines.tdx(SHOP))
     for (const [mine, signed, status, code, error] of [
       [csr, other.signature, 401, 'UNAUTHORIZED', 'Failed to verify csr signature'],
       [csr, '', 401, 'UNAUTHORIZED', 'Failed to verify csr signature'],
@@ -378,14 +249,14 @@ describe('requests', () => {
       assert.deepEqual(answer.slice(0, 2), [status, code])
       assert.match(answer[2], error instanceof RegExp ? error : new RegExp(`^${error}$`))
     }
-    const { key: _, ...unbound } = signingRequest(SHOP, new Uint8Array(64))
+    const { key: _, ...unbound } = signingRequest(kms.machines.tdx(SHOP), new Uint8Array(64))
     assert.deepEqual(await refused(undefined, 'SignCert', { api_version: 2, ...unbound }), [
       401,
       'UNAUTHORIZED',
       'Quote verification failed: report data mismatch',
       'SignCert UNAUTHORIZED REPORT_DATA_MISMATCH',
     ])
-    const { key: _k, ...unknown } = signingRequest(OTHER)
+    const { key: _k, ...unknown } = signingRequest(kms.machines.tdx(OTHER))
     assert.deepEqual(await refused(undefined, 'SignCert', { api_version: 2, ...unknown }), [
       403,
       'MEASUREMENT_NOT_FOUND',
@@ -438,7 +309,7 @@ describe('evidence that was made to break its readers', () => {
       const [status, code, , counted] = await refused(client, 'GetAppKey')
       assert.deepEqual([status, code], [401, 'UNAUTHORIZED'], name)
       assert.match(counted, /^GetAppKey UNAUTHORIZED [A-Z_]+$/, name)
-      const request = { api_version: 2, ...requestWith(content) }
+      const request = { api_version: 2, ...requestWith(kms.machines.tdx(SHOP), content) }
       const [other, why, error] = await refused(undefined, 'SignCert', request)
       assert.deepEqual([other, why], [400, 'INVALID_REQUEST'], name)
       assert.match(error, /^Failed to parse csr: /)
@@ -448,7 +319,7 @@ describe('evidence that was made to break its readers', () => {
   test('by bytes that are others than they were, in SCALE and in MessagePack', async () => {
     // In certificates each is a handshake: fewer of these.
     for (const version of [0, 1] as const) {
-      const whole = writeContainer(containerWith(version))
+      const whole = writeContainer(unboundContainer(kms.machines.tdx(SHOP), version))
       await fc.assert(
         fc.asyncProperty(damage(whole), async (content) => {
           const client = mint(kms.material, () => [rawExtension('attestation', content)])
@@ -461,7 +332,7 @@ describe('evidence that was made to break its readers', () => {
       let turn = 0
       await fc.assert(
         fc.asyncProperty(damage(whole), async (content) => {
-          const request = requestWith(content)
+          const request = requestWith(kms.machines.tdx(SHOP), content)
           const connection = connections[turn++ % connections.length] as RawClient
           connection.send(post('SignCert', { api_version: 2, ...request }))
           const answer = await connection.answer(WAIT_MS)
@@ -474,307 +345,13 @@ describe('evidence that was made to break its readers', () => {
   })
 })
 
-describe('bytes that are no TLS, or not that of today', () => {
-  test('are not answered in plain text', async () => {
-    const hello = await clientHello()
-    for (const said of [
-      'GET /health HTTP/1.1\r\nHost: x\r\n\r\n',
-      post('GetAppKey'),
-      'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0',
-      'SSH-2.0-OpenSSH_9.2\r\n',
-      '\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10', // SSL 2
-      '\x16\x03\x01\xff\xff', // a record longer than there are
-      `\x16\x03\x01\0\0${'\x16\x03\x01\0\0'.repeat(1000)}`, // records of nothing
-      `\x15\x03\x03\0\x02\x01\0${'\x15\x03\x03\0\x02\x01\0'.repeat(1000)}`, // alerts
-      '\x18\x03\x02\0\x03\x01\x40\0', // a heartbeat
-      Buffer.concat([hello, hello]),
-      Buffer.concat([hello, Buffer.alloc(100_000, 0x17)]),
-    ]) {
-      const client = await kms.plain()
-      client.send(said)
-      client.halfClose()
-      assert.ok(await client.closed(WAIT_MS), `${said.slice(0, 20)} is waited for`)
-      assert.doesNotMatch(client.text, /HTTP/)
-      client.destroy()
-    }
-  })
-
-  test('and a greeting that was damaged', async () => {
-    const hello = await clientHello()
-    const at = fc.nat({ max: hello.length - 1 })
-    await fc.assert(
-      fc.asyncProperty(at, fc.integer({ min: 1, max: 255 }), fc.boolean(), async (n, mask, cut) => {
-        const said = Buffer.from(hello)
-        said[n] = (said[n] ?? 0) ^ mask
-        const client = await kms.plain()
-        client.send(cut ? said.subarray(0, n) : said)
-        client.halfClose()
-        assert.ok(await client.closed(WAIT_MS))
-        assert.doesNotMatch(client.text, /HTTP/)
-        client.destroy()
-      }),
-      { numRuns: 40 },
-    )
-  })
-
-  test('and older versions, in which a connection could change its peer', async () => {
-    for (const maxVersion of ['TLSv1', 'TLSv1.1', 'TLSv1.2'] as const) {
-      const options = { minVersion: 'TLSv1', maxVersion, ciphers: 'ALL:@SECLEVEL=0' } as const
-      await assert.rejects(kms.connect(clientOf(SHOP), options), maxVersion)
-    }
-    await assert.rejects(kms.connect(undefined, { ALPNProtocols: ['h2'] }).then(served))
-  })
-})
-
-describe('HTTP', () => {
-  const host = 'Host: kms.example\r\n'
-  const get = (target: string, headers = '') => `GET ${target} HTTP/1.1\r\n${host}${headers}\r\n`
-  const posted = (headers: string, body = '') =>
-    `POST /prpc/GetMeta HTTP/1.1\r\n${host}${headers}\r\n\r\n${body}`
-
-  test('that is none is refused, and nothing is expected behind it', async () => {
-    for (const said of [
-      'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
-      '\0\x01\x02\x03\xff\xfe\r\n\r\n',
-      `G@T /health HTTP/1.1\r\n${host}\r\n`,
-      `GET /health HTTP/9.9\r\n${host}\r\n`,
-      `CONNECT localhost:80 HTTP/1.1\r\n${host}\r\n`,
-      get('/health', 'X : a\r\n'),
-      get('/health', 'X: a\0b\r\n'),
-      get('/health', `X: ${'a'.repeat(200_000)}\r\n`),
-      get('/health', 'X: aaaaaaaaaaaaaaaa\r\n'.repeat(20_000)),
-      get(`/${'a'.repeat(200_000)}`),
-      posted('Content-Length: 3\r\nTransfer-Encoding: chunked', '0\r\n\r\n'),
-      posted('Content-Length: 3\r\nContent-Length: 5', 'abcde'),
-      posted('Content-Length: -1', 'abcde'),
-      posted('Content-Length: 99999999999999999999999', 'abcde'),
-      posted('Transfer-Encoding: xchunked', '0\r\n\r\n'),
-      posted('Transfer-Encoding: chunked', 'zz\r\nabc\r\n0\r\n\r\n'),
-      posted('Transfer-Encoding: chunked', '-1\r\nabc\r\n0\r\n\r\n'),
-      posted('Transfer-Encoding: chunked', 'ffffffffffffffffff\r\nabc\r\n'),
-    ]) {
-      const name = said.slice(0, 80)
-      const client = await kms.connect(clientOf(SHOP))
-      client.send(said)
-      // What it was refused with may be lost, as the rest is never read.
-      const answer = await client.answer(WAIT_MS)
-      assert.ok(answer === undefined || [400, 431, 505].includes(answer.status), name)
-      assert.ok(await client.closed(WAIT_MS), name)
-    }
-  })
-
-  test('without end is cut off at a size', async () => {
-    const piece = `10000\r\n${'x'.repeat(0x10000)}\r\n`
-    for (const method of ['GetKey', 'SignCert', 'Nothing']) {
-      const client = await kms.connect()
-      client.send(`POST /prpc/${method} HTTP/1.1\r\n${host}Transfer-Encoding: chunked\r\n\r\n`)
-      let sent = 0
-      while (sent < 50_000_000 && client.closedAt === undefined) {
-        client.send(piece)
-        sent += piece.length
-        await client.drained(WAIT_MS)
-      }
-      assert.ok(sent < 50_000_000, method)
-      const answer = await client.answer(WAIT_MS)
-      assert.ok(answer === undefined || [404, 413].includes(answer.status), String(answer?.status))
-      client.destroy()
-    }
-  })
-
-  test('in one piece is answered in order', async () => {
-    const client = await kms.connect(clientOf(SHOP))
-    const asked = Array.from({ length: 12 }, (_, n) =>
-      post(['GetMeta', 'GetKmsKey', 'Nothing'][n % 3] ?? ''),
-    )
-    for (let turn = 0; turn < 5; turn++) {
-      client.send(Buffer.concat(asked))
-      for (const [n] of asked.entries()) {
-        assert.equal((await client.answer(WAIT_MS))?.status, [200, 403, 404][n % 3], `${n}`)
-      }
-    }
-    client.destroy()
-  })
-
-  test('that asks on and on and fetches nothing is cut off', async () => {
-    const before = memory()
-    const counted = async () => (await kms.counts()).get('GetMeta answered') ?? 0
-    const answered = await counted()
-    for (let n = 0; n < 3; n++) {
-      const socket = connectTls({ port: kms.port, host: '127.0.0.1', rejectUnauthorized: false })
-      // Not by `once`, for which an error is none.
-      const cut = new Promise<void>((resolve) => {
-        socket.on('error', () => resolve()).on('close', () => resolve())
-      })
-      await once(socket, 'secureConnect')
-      socket.pause()
-      // 60 MB of answers.
-      socket.write(Buffer.concat(Array.from({ length: 30_000 }, () => post('GetMeta'))))
-      // Others are served meanwhile; then it looks what has become of it.
-      for (let i = 0; i < 10; i++) await served(await kms.connect())
-      socket.resume()
-      await within(cut, 'it is still served')
-    }
-    const more = (await counted()) - answered
-    assert.ok(more < 200, `${more} were answered`)
-    const grown = memory() - before
-    assert.ok(grown < 100, `${grown.toFixed(0)} MiB`)
-  })
-})
-
-describe('many', () => {
-  test('who say nothing, or a letter now and then, keep nobody else from being served', async () => {
-    const slow = await Promise.all(
-      Array.from({ length: 60 }, async (_, n) => {
-        const client = await kms.connect()
-        client.send(
-          n % 2 === 0
-            ? 'GET /health HTTP/1.1\r\nX: '
-            : post('GetKey', 'x'.repeat(100)).subarray(0, -50),
-        )
-        return client
-      }),
-    )
-    for (let n = 0; n < 5; n++) {
-      for (const client of slow) client.send('x')
-      await served(await kms.connect())
-    }
-    assert.ok(slow.every(({ text }) => text === ''))
-    for (const client of slow) client.destroy()
-  })
-
-  test('connections of one address are cut from a number on', async () => {
-    const from = '127.200.0.1'
-    const opened = await inTurns(200, 50, () =>
-      kms.connect(undefined, { from }).catch(() => undefined),
-    )
-    assert.equal(opened.filter((client) => client !== undefined).length, 128)
-    await served(await kms.connect())
-    for (const client of opened) client?.destroy()
-  })
-
-  test('connections of several are all served, and one more', async () => {
-    const open = await inTurns(500, 50, (n) =>
-      kms.connect(undefined, { from: `127.201.0.${1 + (n % 5)}` }),
-    )
-    await Promise.all(open.map(askMeta))
-    await served(await kms.connect())
-    for (const client of open) client.destroy()
-  })
-
-  test('requests that cost a verification are refused to who makes them, and to no other', async () => {
-    const client = await kms.connect(undefined, { from: '127.202.0.1' })
-    const asked = Array.from({ length: 10 }, () => post('SignCert', { api_version: 2, csr: '00' }))
-    let last: RawAnswer | undefined
-    // A hundred at once, and ten more each second.
-    for (let n = 0; n < 1000 && last?.status !== 429; n++) {
-      if (n % asked.length === 0) client.send(Buffer.concat(asked))
-      last = await client.answer(WAIT_MS)
-      assert.ok(last?.status === 400 || last?.status === 429, String(last?.status))
-    }
-    assert.equal(last?.status, 429)
-    assert.equal(JSON.parse(last?.body ?? '{}').code, 'RATE_LIMITED')
-    assert.match(last?.headers.get('retry-after') ?? '', /^[1-9]\d*$/)
-    const { status } = await kms.ask(clientOf(OTHER), 'GetAppKey')
-    assert.equal(status, 403, 'somebody else is looked at')
-    client.destroy()
-  })
-})
-
 describe('after all of it', () => {
-  test('those who did not come to an end were cut', async () => {
-    assert.equal(halfOpen.length, 60)
-    for (const client of halfOpen) assert.ok(await client.closed(WAIT_MS))
-  })
+  test('no byte of a key has left', () => assertNothingLeft(among))
 
-  test('no byte of a key has left, on no connection and in no log', async () => {
-    const { heard } = kms
-    heard.text(daemon.output())
-    const socket = connectTls({ port: kms.port, host: '127.0.0.1', rejectUnauthorized: false })
-    await once(socket, 'secureConnect')
-    heard.stream()(socket.getPeerCertificate().raw)
-    socket.destroy()
-    for (const path of ['/cvmd/kms', '/cvmd/metrics', '/cvmd/events?limit=1000', '/logs']) {
-      const { status, body } = await unixRequest(daemon.socket, path)
-      assert.equal(status, 200, path)
-      heard.text(body)
-    }
-    assert.ok(heard.bytes > 1_000_000)
-    assert.deepEqual(heard.traces(secrets()), [])
-    for (const reason of ['TD_DEBUG', 'REPORT_DATA_MISMATCH', 'ROOT_UNKNOWN']) {
-      const { body } = await unixRequest(daemon.socket, '/cvmd/metrics')
-      assert.match(
-        body,
-        new RegExp(`^cvmd_kms_requests_total\\{.*reason="${reason}".*\\} [1-9]`, 'm'),
-      )
-    }
-  })
+  test('the process is as it was', () => assertUnharmed(among, memoryBefore))
 
-  test('the event log still has what was there before, and is not full of strangers', async () => {
-    const { body } = await unixRequest(daemon.socket, '/cvmd/events?limit=1000&source=kms')
-    const { events } = JSON.parse(body) as { events: { message: string }[] }
-    assert.match(events[0]?.message ?? '', /^waiting to be set up/)
-    assert.ok(events.length < 500, String(events.length))
-  })
-
-  test('the process has not grown, and nothing in it went wrong unnoticed', () => {
-    assert.doesNotMatch(daemon.output(), /not caught|not handled|TypeError|RangeError/i)
-    const grown = memory() - memoryBefore
-    assert.ok(grown < 200, `${grown.toFixed(0)} MiB`)
-  })
-
-  test('an application gets its keys, and another KMS what it needs', async () => {
-    // Of what it hears now, everything is found that is to be there: the search can see it.
-    const own = strangeKms(daemon, kms.port, kms.machines)
-    const answer = await own.ask(clientOf(SHOP), 'KMS.GetAppKey?json', { api_version: 1 })
-    assert.equal(answer.status, 200, answer.body)
-    const named = await own.ask(clientOf(SHOP), 'getKey', { name: 'vault' })
-    assert.equal(named.status, 200)
-    assert.deepEqual(own.heard.traces(secrets()), [
-      'SHOP disk hex',
-      'SHOP env hex',
-      'SHOP key "vault" raw',
-      'SHOP root hex',
-    ])
-    const sibling = kms.machines.tdx(KMS)
-    const { trust } = kms.machines
-    const reportData = new Uint8Array(64)
-    const { boot } = await verifyEvidenceOver(
-      sibling.evidence(reportData),
-      reportData,
-      trust,
-      Date.now(),
-    )
-    site.policy.allowKms({ mr_aggregated: boot.mrAggregated, device_id: boot.deviceId })
-    const roots = await own.ask(mint(kms.material, attestedBy(sibling)), 'GetKmsKey')
-    assert.equal(roots.status, 200, roots.body)
-    assert.deepEqual(
-      own.heard.traces(secrets()).filter((name) => name.startsWith('root')),
-      ['root CA base64', 'root k256 hex'],
-    )
-    assert.equal((await daemon.status()).mode, 'serving')
-  })
+  test('an application gets its keys, and another KMS what it needs', () => assertGivesKeys(among))
 })
-
-/** The first bytes of a client that speaks TLS. */
-function clientHello(): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    const server = createServer((socket) => {
-      socket.once('data', (data) => {
-        resolve(data as Buffer)
-        socket.destroy()
-        server.close()
-      })
-      socket.on('error', reject)
-    })
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as { port: number }
-      connectTls({ port, host: '127.0.0.1', rejectUnauthorized: false }).on(
-        'error',
-        () => undefined,
-      )
-    })
-  })
-}
 
 /** All that a client sends while it asks GetMeta, as somebody on the way sees it. */
 async function overheard(client: Client): Promise<Buffer> {
@@ -800,40 +377,4 @@ async function overheard(client: Client): Promise<Buffer> {
   for (const socket of sockets) socket.destroy()
   server.close()
   return Buffer.concat(parts)
-}
-
-/** Fails when it takes too long. */
-async function within<T>(work: Promise<T>, otherwise: string): Promise<T> {
-  const late = AbortSignal.timeout(WAIT_MS)
-  const over = new Promise<never>((_, reject) => {
-    late.addEventListener('abort', () => reject(new Error(otherwise)))
-  })
-  return Promise.race([work, over])
-}
-
-/** So many times the same, a few at a time. */
-async function inTurns<T>(
-  count: number,
-  most: number,
-  work: (n: number) => Promise<T>,
-): Promise<T[]> {
-  const done: T[] = []
-  while (done.length < count) {
-    const from = done.length
-    const turn = Array.from({ length: Math.min(most, count - from) }, (_, n) => work(from + n))
-    done.push(...(await Promise.all(turn)))
-  }
-  return done
-}
-
-/** Fails when it does not serve on this connection. */
-async function askMeta(client: RawClient): Promise<void> {
-  client.send(post('GetMeta'))
-  assert.equal((await client.answer(WAIT_MS))?.status, 200)
-}
-
-/** The same, and closes it. */
-async function served(client: RawClient): Promise<void> {
-  await askMeta(client)
-  client.destroy()
 }
