@@ -65,13 +65,15 @@ export interface MachineOptions {
   readonly config?: string
   /** Whether the daemon runs at once. Default: true. */
   readonly start?: boolean
+  /** More arguments of the daemon. */
+  readonly args?: readonly string[]
 }
 
 /** A machine without containers, whose daemon runs. It ends with the test. */
 export async function supervisedMachine(
   t: TestContext,
   engine: TestEngine,
-  { config = '', start = true }: MachineOptions = {},
+  { config = '', start = true, args: more = [] }: MachineOptions = {},
 ): Promise<SupervisedMachine> {
   await engine.clear()
   const folder = realpathSync(freshFolder())
@@ -100,6 +102,7 @@ export async function supervisedMachine(
       const [program, args] = cvmdCommand([])
       daemon = await startDaemon({
         folder,
+        args: more,
         command: [...engine.inNetwork, program, ...args],
         config: `[plugins.supervisor]
 enabled = true
