@@ -243,7 +243,12 @@ test('B1: 200 MiB against a limit of 1 MiB are refused early, in little memory',
       [`Content-Length: ${200 * MIB}`, false],
       ['Transfer-Encoding: chunked', true],
     ] as const) {
-      const { sent, answer } = await flood(server.port, head, chunked)
+      let { sent, answer } = await flood(server.port, head, chunked)
+      // Of 200 MiB some are still on their way when the server closes, and the reset that they meet
+      // may overtake the answer: now and then a client that never stops does not hear it.
+      for (let left = 9; answer === '' && left > 0; left -= 1) {
+        ;({ sent, answer } = await flood(server.port, head, chunked))
+      }
       assert.match(answer, /^HTTP\/1\.1 413 /)
       assert.match(answer, /larger than 1048576 bytes/)
       // Bun.serve goes on reading a body after the answer, for as long as it is quick.
