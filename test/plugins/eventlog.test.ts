@@ -453,10 +453,14 @@ test('a client that does not read /logs delays nobody', async () => {
     const line = 'x'.repeat(10_000)
     for (let i = 0; i < 1500; i++) host.eventLog.append('t', line)
     const server = createServer(
-      getRequestListener((request) => {
-        const { pathname, search } = new URL(request.url)
-        return host.request(pathname + search, { headers: request.headers })
-      }),
+      getRequestListener(
+        (request) => {
+          const { pathname, search } = new URL(request.url)
+          return host.request(pathname + search, { headers: request.headers })
+        },
+        // Those of Bun stay as they are for the tests after this one in its process.
+        { overrideGlobalObjects: false },
+      ),
     )
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
     const { port } = server.address() as AddressInfo
