@@ -1,7 +1,6 @@
 /** The core of it on Podman, which differs in names, updates and events (spec §23.4). */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { runtime } from '../src/runtime.ts'
 import { useEngine } from './helpers/engine.ts'
 import { readVolume } from './supervisor/read-volume.ts'
 import { plantStrangers } from './supervisor/strangers.ts'
@@ -62,7 +61,6 @@ test('Podman runs a target, its update, a hand-over and a restart', async (t) =>
 })
 
 test('a container reaches the API over a bridge of Podman', async (t) => {
-  if (runtime !== 'node') return t.skip('on Node: what differs is the engine')
   const engine = await engineOf(t)
   if (!engine) return
   const machine = await supervisedMachine(t, engine)
