@@ -11,13 +11,19 @@ const files = readdirSync('test', { recursive: true })
 
 const bin = (name) => `./node_modules/.bin/${name}`
 const commands = {
-  node: [process.execPath, ['--import', 'tsx', '--test', '--test-concurrency=2', ...files]],
+  // The limit is for a whole file, and names it. Bun's is for each test; Deno has none.
+  node: [
+    process.execPath,
+    ['--import', 'tsx', '--test', '--test-concurrency=2', '--test-timeout=900000', ...files],
+  ],
   bun: [bin('bun'), ['--no-install', 'test', '--timeout', '60000', ...files]],
   deno: [bin('deno'), ['test', '-A', '--no-check', '--quiet', ...files]],
 }
 const [command, args] = commands[runtime]
-const { status } = spawnSync(command, args, {
+const { status, error } = spawnSync(command, args, {
   stdio: 'inherit',
+  timeout: 45 * 60_000,
   env: { ...process.env, CVMD_TEST_RUNTIME: runtime, NO_COLOR: '1' },
 })
+if (error) console.error(`tests on ${runtime}: ${error.message}`)
 process.exit(status ?? 1)

@@ -118,8 +118,16 @@ export async function startRegistry(
     if (reference !== digestOf(layer)) return fault(404, 'MANIFEST_UNKNOWN')
     if (!registry.stuck) return send(200, 'application/octet-stream', layer)
     response.writeHead(200, { 'content-length': layer.length })
-    response.write(layer.subarray(0, layer.length >> 1))
-    response.on('close', leave)
+    let sent = layer.length >> 1
+    response.write(layer.subarray(0, sent))
+    // Docker may notice that a pull was given up only when more of the layer arrives.
+    const trickle = setInterval(() => {
+      if (sent < layer.length - 1) response.write(layer.subarray(sent, ++sent))
+    }, 20)
+    response.on('close', () => {
+      clearInterval(trickle)
+      leave()
+    })
     begin()
   })
   server.keepAliveTimeout = 1000
