@@ -120,6 +120,30 @@ test('a container is killed, and waited for from before its end', async (t) => {
   await containers.remove('stubborn')
 })
 
+test('a paused container stands still until it is resumed', async (t) => {
+  const engine = await engineOf(t)
+  if (!engine) return
+  const { containers } = engine.client
+  await run(engine.client, 'frozen', 'while :; do echo line; sleep 0.01; done')
+  const logs = containers.logs('frozen', { follow: true })
+  assert.equal((await logs.next()).value?.text, 'line')
+  await containers.pause('frozen')
+  const { State } = await containers.inspect('frozen')
+  assert.deepEqual([State.Status, State.Running], ['paused', true])
+  await assert.rejects(containers.pause('frozen'), code('ENGINE_CONFLICT'))
+  const count = async () => (await collect(containers.logs('frozen'))).length
+  const before = await count()
+  assert.equal(await count(), before)
+  await containers.unpause('frozen')
+  assert.equal((await containers.inspect('frozen')).State.Status, 'running')
+  await assert.rejects(containers.unpause('frozen'), (error) => isEngineError(error))
+  await logs.return(undefined)
+  for (const call of [containers.pause, containers.unpause]) {
+    await assert.rejects(call('none'), code('ENGINE_NOT_FOUND'))
+  }
+  await containers.remove('frozen', { force: true })
+})
+
 test('what cannot be made or started says why, without what was secret', async (t) => {
   const engine = await engineOf(t)
   if (!engine) return

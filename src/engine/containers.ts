@@ -141,6 +141,14 @@ export interface Containers {
   stop(container: string, options?: StopOptions): Promise<boolean>
   /** @throws `ENGINE_CONFLICT` when it does not run. */
   kill(container: string, signal?: string, options?: CallOptions): Promise<void>
+  /**
+   * Freezes its processes.
+   *
+   * @throws `ENGINE_CONFLICT` when it does not run, or is paused already.
+   */
+  pause(container: string, options?: CallOptions): Promise<void>
+  /** @throws `ENGINE_CONFLICT` or `ENGINE_FAILED` when it is not paused. */
+  unpause(container: string, options?: CallOptions): Promise<void>
   remove(container: string, options?: RemoveContainerOptions): Promise<void>
   rename(container: string, name: string, options?: CallOptions): Promise<void>
   /**
@@ -236,6 +244,18 @@ export function createContainers(client: EngineClient): Containers {
       const action = `kill container "${container}"`
       const path = `${at(container, action)}/kill`
       await client.status({ action, method: 'POST', path, query: { signal }, ...options })
+    },
+
+    pause: async (container, options) => {
+      const action = `pause container "${container}"`
+      const path = `${at(container, action)}/pause`
+      await client.status({ action, method: 'POST', path, ...options })
+    },
+
+    unpause: async (container, options) => {
+      const action = `resume container "${container}"`
+      const path = `${at(container, action)}/unpause`
+      await client.status({ action, method: 'POST', path, ...options })
     },
 
     remove: async (container, { force, volumes, ...options } = {}) => {
