@@ -7,6 +7,7 @@ import { NO_ATTESTER } from '../src/attester/none.ts'
 import { OPEN } from '../src/auth/guard.ts'
 import { corePlugin } from '../src/core-plugin.ts'
 import { EventLog } from '../src/events/log.ts'
+import { NO_GPUS } from '../src/gpu/none.ts'
 import { Exchange } from '../src/http/exchange.ts'
 import { buildPipeline } from '../src/http/pipeline.ts'
 import { Metrics } from '../src/metrics.ts'
@@ -60,6 +61,7 @@ function corePipeline() {
   const parts = {
     eventLog: new EventLog(),
     attestation: NO_ATTESTER,
+    gpus: NO_GPUS,
     device: { has: () => false, path: (path: string) => path },
     metrics,
     log: createConsola({ level: -999 }),

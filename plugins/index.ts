@@ -1,6 +1,7 @@
 import type { AnyPlugin } from '../src/plugin.ts'
 import actions from './actions/index.ts'
 import eventlog from './eventlog/index.ts'
+import gpu from './gpu/index.ts'
 import guest from './guest/index.ts'
 import kms from './kms/index.ts'
 import nitro from './nitro/index.ts'
@@ -18,4 +19,5 @@ export const builtins: readonly AnyPlugin[] = [
   guest,
   kms,
   supervisor,
+  gpu,
 ]

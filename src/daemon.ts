@@ -17,6 +17,8 @@ import type { EventSink } from './events/sink.ts'
 import { assertNoneLost } from './external/load.ts'
 import { lockState } from './files/state-lock.ts'
 import { buildGeneration, type Generation, type GenerationParts } from './generation.ts'
+import type { Gpus } from './gpu/gpus.ts'
+import { MachineGpus } from './gpu/machine-gpus.ts'
 import { closeAll, ListenerSet } from './http/listener-set.ts'
 import { startPlugin, stopAll } from './lifecycle.ts'
 import { createLog, logFormat, setLevel } from './log.ts'
@@ -50,6 +52,7 @@ export class Daemon {
   #prepared: Prepared | undefined
   #keys: KeyStore | undefined
   #attestation: MachineAttester | undefined
+  #gpus: Gpus | undefined
   /** What {@link #attestation} was made from; equal text means that it can be kept. */
   #attestationKey = ''
   #unlock: (() => Promise<void>) | undefined
@@ -150,6 +153,7 @@ export class Daemon {
       core: {
         eventLog: this.#eventLog,
         attestation: await this.#attesterFor(prepared),
+        gpus: this.#gpusOf(prepared),
         device: prepared.machine,
         metrics: this.#metrics,
         log: this.#log,
@@ -179,6 +183,12 @@ export class Daemon {
     } catch (error) {
       this.#log.warn(`Cannot remove report entries left behind: ${messageOf(error)}`)
     }
+  }
+
+  /** Kept over reloads, as who has which GPU is. */
+  #gpusOf({ machine }: Prepared): Gpus {
+    this.#gpus ??= new MachineGpus({ transport: machine.transport, root: machine.root })
+    return this.#gpus
   }
 
   /** One attester as long as neither the machine nor its configuration changes. */

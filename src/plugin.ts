@@ -6,6 +6,7 @@ import type { Attester } from './attester/attester.ts'
 import type { ApiError } from './errors.ts'
 import type { EventLog } from './events/log.ts'
 import type { EventSink } from './events/sink.ts'
+import type { Gpus } from './gpu/gpus.ts'
 import type { PluginMetrics } from './metrics.ts'
 
 /** The contract version this core speaks; a plugin that carries another one is refused. */
@@ -29,6 +30,8 @@ export interface Services {
   readonly eventLog: EventLog
   /** What this machine can prove about itself. Provided by the core. */
   readonly attestation: Attester
+  /** The GPUs of this machine, and who has them. Provided by the core. */
+  readonly gpus: Gpus
   /** Who the application in this VM is. Provided by the plugin `guest`. */
   readonly appIdentity: AppIdentitySource
 }

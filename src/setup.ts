@@ -3,6 +3,7 @@ import type { ConsolaInstance } from 'consola'
 import type { Attester } from './attester/attester.ts'
 import { messageOf } from './errors.ts'
 import type { EventLog } from './events/log.ts'
+import type { Gpus } from './gpu/gpus.ts'
 import type { Metrics, OwnedMetrics } from './metrics.ts'
 import { needsOf } from './needs.ts'
 import type { AnyPlugin, Device, PluginInstance, Services } from './plugin.ts'
@@ -12,6 +13,7 @@ import { adopt, type LoadedPlugin } from './registry.ts'
 export interface CoreParts {
   readonly eventLog: EventLog
   readonly attestation: Attester
+  readonly gpus: Gpus
   readonly device: Device
   readonly metrics: Metrics
   readonly log: ConsolaInstance
@@ -70,8 +72,8 @@ export function setUp(
 }
 
 /** The services the core itself provides. */
-export function coreServices({ eventLog, attestation }: CoreParts) {
-  return { eventLog, attestation } satisfies Partial<Services>
+export function coreServices({ eventLog, attestation, gpus }: CoreParts) {
+  return { eventLog, attestation, gpus } satisfies Partial<Services>
 }
 
 /** By its members, never by a class: an external plugin brings a Hono of its own. */

@@ -77,6 +77,7 @@ test('version, plugins and schema print JSON', async () => {
     'guest',
     'kms',
     'supervisor',
+    'gpu',
   ])
   const schema = await runCvmd(['schema'], env)
   assert.equal(JSON.parse(schema.stdout).properties.plugins.properties.eventlog.type, 'object')

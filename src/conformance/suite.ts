@@ -9,6 +9,7 @@ import { probe } from '../device/probe.ts'
 import { messageOf } from '../errors.ts'
 import { EventLog } from '../events/log.ts'
 import { assertPlugin } from '../external/shape.ts'
+import { NO_GPUS } from '../gpu/none.ts'
 import { Metrics } from '../metrics.ts'
 import { needsOf } from '../needs.ts'
 import type { AnyPlugin } from '../plugin.ts'
@@ -92,6 +93,7 @@ async function subjectOf(
       const parts = {
         eventLog: new EventLog(),
         attestation: NO_ATTESTER,
+        gpus: NO_GPUS,
         device: machine,
         metrics: new Metrics(),
         log,

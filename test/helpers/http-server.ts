@@ -10,6 +10,7 @@ import { Throttle } from '../../src/auth/throttle.ts'
 import type { ListenerConfig } from '../../src/config/resolve.ts'
 import { Listen } from '../../src/config/schema.ts'
 import { EventLog } from '../../src/events/log.ts'
+import { NO_GPUS } from '../../src/gpu/none.ts'
 import { type Listener, openListener } from '../../src/http/listen.ts'
 import { mount } from '../../src/http/mount.ts'
 import { Metrics } from '../../src/metrics.ts'
@@ -49,6 +50,7 @@ export async function serveTest(
   const core = {
     eventLog,
     attestation: NO_ATTESTER,
+    gpus: NO_GPUS,
     metrics,
     log,
     stateDir: folder,

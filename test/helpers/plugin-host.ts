@@ -6,6 +6,7 @@ import * as v from 'valibot'
 import { NO_ATTESTER } from '../../src/attester/none.ts'
 import { OPEN } from '../../src/auth/guard.ts'
 import { DEFAULT_LIMITS, EventLog } from '../../src/events/log.ts'
+import { NO_GPUS } from '../../src/gpu/none.ts'
 import { Exchange } from '../../src/http/exchange.ts'
 import { buildPipeline, type PipelineOptions } from '../../src/http/pipeline.ts'
 import { Metrics } from '../../src/metrics.ts'
@@ -39,6 +40,7 @@ export function hostPlugin(
   const parts = {
     eventLog,
     attestation: NO_ATTESTER,
+    gpus: NO_GPUS,
     metrics,
     log,
     stateDir: stateRoot,

@@ -24,6 +24,7 @@ import { Journal, type JournalOptions } from '../../plugins/eventlog/journal.ts'
 import { replay } from '../../plugins/eventlog/journal-files.ts'
 import { NO_ATTESTER } from '../../src/attester/none.ts'
 import { EventLog } from '../../src/events/log.ts'
+import { NO_GPUS } from '../../src/gpu/none.ts'
 import { Metrics } from '../../src/metrics.ts'
 import { runtime } from '../../src/runtime.ts'
 import { setUp } from '../../src/setup.ts'
@@ -214,6 +215,7 @@ async function startPlugin(stateDir: string) {
     {
       eventLog: log,
       attestation: NO_ATTESTER,
+      gpus: NO_GPUS,
       metrics: new Metrics(),
       log: createConsola({ level: -999 }),
       stateDir,

@@ -9,6 +9,7 @@ import { KeyStore } from '../../src/auth/keys.ts'
 import { Throttle } from '../../src/auth/throttle.ts'
 import { Listen } from '../../src/config/schema.ts'
 import { EventLog } from '../../src/events/log.ts'
+import { NO_GPUS } from '../../src/gpu/none.ts'
 import { openListener } from '../../src/http/listen.ts'
 import { mount } from '../../src/http/mount.ts'
 import { Metrics } from '../../src/metrics.ts'
@@ -58,7 +59,15 @@ export async function serveSupervisor(
   const eventLog = new EventLog()
   const metrics = new Metrics()
   const device = { has: () => true, path: (path: string) => path }
-  const parts = { eventLog, attestation: NO_ATTESTER, metrics, log, stateDir: folder, device }
+  const parts = {
+    eventLog,
+    attestation: NO_ATTESTER,
+    gpus: NO_GPUS,
+    metrics,
+    log,
+    stateDir: folder,
+    device,
+  }
   const loaded = setUp(supervisor, config, parts, {})
   mkdirSync(loaded.stateDir, { recursive: true, mode: 0o700 })
   const shared = {

@@ -1,4 +1,5 @@
 // A process that serves the uploads plugin: `uploads-server.ts FOLDER FILES-AS-JSON`. Prints its port.
+
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { createConsola } from 'consola/basic'
@@ -7,6 +8,7 @@ import uploads from '../../plugins/uploads/index.ts'
 import { NO_ATTESTER } from '../../src/attester/none.ts'
 import { OPEN } from '../../src/auth/guard.ts'
 import { DEFAULT_LIMITS, EventLog } from '../../src/events/log.ts'
+import { NO_GPUS } from '../../src/gpu/none.ts'
 import { buildPipeline } from '../../src/http/pipeline.ts'
 import { Metrics } from '../../src/metrics.ts'
 import { routesOf } from '../../src/registry.ts'
@@ -21,6 +23,7 @@ const loaded = setUp(
   {
     eventLog,
     attestation: NO_ATTESTER,
+    gpus: NO_GPUS,
     metrics: new Metrics(),
     log: createConsola({ level: -999 }),
     stateDir: join(folder, 'state'),
