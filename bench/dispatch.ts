@@ -62,6 +62,7 @@ function corePipeline() {
     eventLog: new EventLog(),
     attestation: NO_ATTESTER,
     gpus: NO_GPUS,
+    daemon: { plugins: () => [] },
     device: { has: () => false, path: (path: string) => path },
     metrics,
     log: createConsola({ level: -999 }),

@@ -25,7 +25,7 @@ import { createLog, logFormat, setLevel } from './log.ts'
 import { Metrics } from './metrics.ts'
 import type { Requirement } from './plugin.ts'
 import { type Prepared, type PrepareOptions, prepare, withSimulator } from './prepare.ts'
-import { pluginReports, waitingOf } from './reports.ts'
+import { daemonState, pluginReports, waitingOf } from './reports.ts'
 import { type Handler, runtimeVersion } from './runtime.ts'
 import type { SetUpPlugin } from './setup.ts'
 import { notifySystemd } from './systemd.ts'
@@ -154,6 +154,7 @@ export class Daemon {
         eventLog: this.#eventLog,
         attestation: await this.#attesterFor(prepared),
         gpus: this.#gpusOf(prepared),
+        daemon: daemonState(() => this.#generation),
         device: prepared.machine,
         metrics: this.#metrics,
         log: this.#log,

@@ -8,6 +8,7 @@ import type { EventLog } from './events/log.ts'
 import type { EventSink } from './events/sink.ts'
 import type { Gpus } from './gpu/gpus.ts'
 import type { PluginMetrics } from './metrics.ts'
+import type { DaemonState } from './reports.ts'
 
 /** The contract version this core speaks; a plugin that carries another one is refused. */
 export const API_VERSION = 1
@@ -32,6 +33,8 @@ export interface Services {
   readonly attestation: Attester
   /** The GPUs of this machine, and who has them. Provided by the core. */
   readonly gpus: Gpus
+  /** How the daemon's plugins are. Provided by the core. */
+  readonly daemon: DaemonState
   /** Who the application in this VM is. Provided by the plugin `guest`. */
   readonly appIdentity: AppIdentitySource
 }

@@ -31,6 +31,25 @@ export function pluginReports(generation: Generation): PluginReport[] {
   return [...decided, ...unnamed]
 }
 
+/** What plugins are told of the daemon they are in; a service of the core. */
+export interface DaemonState {
+  /** The plugins that are to serve, with why one does not just now. */
+  plugins(): readonly { readonly name: string; readonly problem: string | undefined }[]
+}
+
+/** A generation as plugins see it. */
+export function daemonState(generation: () => Generation | undefined): DaemonState {
+  return {
+    plugins: () => {
+      const now = generation()
+      if (!now) return []
+      const waiting = waitingOf(now)
+      const names = new Set([...now.plugins.map(({ plugin }) => plugin.name), ...now.failed.keys()])
+      return [...names].map((name) => ({ name, problem: waiting[name] }))
+    },
+  }
+}
+
 /** Why plugins that should serve cannot, by name; empty when all can. */
 export function waitingOf(generation: Generation): Record<string, string> {
   const waiting: Record<string, string> = Object.fromEntries(generation.failed)

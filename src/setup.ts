@@ -8,12 +8,14 @@ import type { Metrics, OwnedMetrics } from './metrics.ts'
 import { needsOf } from './needs.ts'
 import type { AnyPlugin, Device, PluginInstance, Services } from './plugin.ts'
 import { adopt, type LoadedPlugin } from './registry.ts'
+import type { DaemonState } from './reports.ts'
 
 /** What the core lends to every plugin. */
 export interface CoreParts {
   readonly eventLog: EventLog
   readonly attestation: Attester
   readonly gpus: Gpus
+  readonly daemon: DaemonState
   readonly device: Device
   readonly metrics: Metrics
   readonly log: ConsolaInstance
@@ -72,8 +74,8 @@ export function setUp(
 }
 
 /** The services the core itself provides. */
-export function coreServices({ eventLog, attestation, gpus }: CoreParts) {
-  return { eventLog, attestation, gpus } satisfies Partial<Services>
+export function coreServices({ eventLog, attestation, gpus, daemon }: CoreParts) {
+  return { eventLog, attestation, gpus, daemon } satisfies Partial<Services>
 }
 
 /** By its members, never by a class: an external plugin brings a Hono of its own. */

@@ -94,6 +94,7 @@ async function subjectOf(
         eventLog: new EventLog(),
         attestation: NO_ATTESTER,
         gpus: NO_GPUS,
+        daemon: { plugins: () => [] },
         device: machine,
         metrics: new Metrics(),
         log,

@@ -51,6 +51,7 @@ export async function serveTest(
     eventLog,
     attestation: NO_ATTESTER,
     gpus: NO_GPUS,
+    daemon: { plugins: () => [] },
     metrics,
     log,
     stateDir: folder,

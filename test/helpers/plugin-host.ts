@@ -41,6 +41,7 @@ export function hostPlugin(
     eventLog,
     attestation: NO_ATTESTER,
     gpus: NO_GPUS,
+    daemon: { plugins: () => [] },
     metrics,
     log,
     stateDir: stateRoot,

@@ -216,6 +216,7 @@ async function startPlugin(stateDir: string) {
       eventLog: log,
       attestation: NO_ATTESTER,
       gpus: NO_GPUS,
+      daemon: { plugins: () => [] },
       metrics: new Metrics(),
       log: createConsola({ level: -999 }),
       stateDir,

@@ -63,6 +63,7 @@ export async function serveSupervisor(
     eventLog,
     attestation: NO_ATTESTER,
     gpus: NO_GPUS,
+    daemon: { plugins: () => [] },
     metrics,
     log,
     stateDir: folder,

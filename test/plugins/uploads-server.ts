@@ -24,6 +24,7 @@ const loaded = setUp(
     eventLog,
     attestation: NO_ATTESTER,
     gpus: NO_GPUS,
+    daemon: { plugins: () => [] },
     metrics: new Metrics(),
     log: createConsola({ level: -999 }),
     stateDir: join(folder, 'state'),
