@@ -15,7 +15,7 @@ export interface GoUrl {
 }
 
 const BAD_ESCAPE = /%(?![0-9a-fA-F]{2})/
-const CONTROL = /[\u0000-\u001f\u007f]/
+const CONTROL = /[^ -~\u0080-\uffff]/
 
 /**
  * Takes a URL apart as Go's `url.Parse` does, which takes more and less than the web's rules: no

@@ -1,6 +1,7 @@
 import { JsonError, quotedCharacter } from './json-error.ts'
 
-const PLAIN = /[^"\\\u0000-\u001f]*/y
+/** All but quotes, backslashes and what stands before the space. */
+const PLAIN = /[ !#-[\]-\uffff]*/y
 const HEX = /^[0-9a-fA-F]$/
 const ESCAPES: Readonly<Record<string, string>> = {
   '"': '"',

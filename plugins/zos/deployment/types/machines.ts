@@ -73,7 +73,8 @@ export const zmachineLight: WorkloadKind<'zmachine-light'> = {
 /** Bytes of a machine's root disk: what it asks for, at least the minimum. */
 export function rootSizeOf(machine: ZmachineLight): bigint {
   const least = leastRootSize(machine)
-  return machine.size > least ? machine.size : least
+  if (machine.size > least) return machine.size
+  return least
 }
 
 /** Of small machines less: one without a whole core for every 8 GiB, or so. */
