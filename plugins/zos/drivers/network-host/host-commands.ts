@@ -1,0 +1,94 @@
+import { type ProcessResult, runProcess } from '../../../../src/process/run.ts'
+import { DriverError } from '../driver.ts'
+
+const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+const TIMEOUT_MS = 20_000
+const GRACE_MS = 1000
+const MAX_OUTPUT_BYTES = 1024 * 1024
+const MAX_REASON = 300
+
+/** How a host command ended. */
+export interface CommandEnd {
+  readonly ok: boolean
+  readonly stdout: string
+  /** What went wrong, for people; '' when it went well. */
+  readonly problem: string
+  /** Errno name when it could not be started: `ENOENT`. */
+  readonly errno: string | undefined
+}
+
+/** Runs programs of the host such as `ip`, without a shell and without input. */
+export interface HostCommands {
+  /** Never rejects but with the reason of the signal. At most 20 s. */
+  run(...argv: string[]): Promise<CommandEnd>
+  /**
+   * @param action For the message: `make bridge "b-x"`.
+   * @returns What it wrote.
+   * @throws {DriverError} `failed` unless it ended with exit status 0.
+   */
+  must(action: string, ...argv: string[]): Promise<string>
+  /** The same, ended by this signal too. */
+  until(signal: AbortSignal): HostCommands
+}
+
+/**
+ * @param prefix Program and arguments in front of every command: `sudo -n`, or what enters a network
+ * namespace.
+ */
+export function hostCommands(prefix: readonly string[] = [], signal?: AbortSignal): HostCommands {
+  const run = async (...argv: string[]): Promise<CommandEnd> => {
+    signal?.throwIfAborted()
+    const running = runProcess({
+      argv: [...prefix, ...argv],
+      env: environment(),
+      timeoutMs: TIMEOUT_MS,
+      graceMs: GRACE_MS,
+      maxOutputBytes: MAX_OUTPUT_BYTES,
+    })
+    const end = () => running.end()
+    signal?.addEventListener('abort', end)
+    const result = await running.done
+    signal?.removeEventListener('abort', end)
+    signal?.throwIfAborted()
+    const stderr = running.stderr.text().replace(/\s+/g, ' ').trim().slice(0, MAX_REASON)
+    const first = prefix[0] ?? argv[0] ?? ''
+    const problem = problemOf(first, argv[0] ?? '', result, stderr)
+    const stdout = running.stdout.text()
+    return { ok: problem === '', stdout, problem, errno: result.errno }
+  }
+  return {
+    run,
+    async must(action, ...argv) {
+      const end = await run(...argv)
+      if (end.ok) return end.stdout
+      throw new DriverError('failed', `Cannot ${action}: ${end.problem}`)
+    },
+    until: (other) =>
+      hostCommands(prefix, signal === undefined ? other : AbortSignal.any([signal, other])),
+  }
+}
+
+/** `wg` tries unknown host names again for minutes unless it is told not to. */
+function environment(): Record<string, string> {
+  const { PATH, LANG } = process.env
+  return {
+    PATH: PATH || DEFAULT_PATH,
+    WG_ENDPOINT_RESOLUTION_RETRIES: '2',
+    ...(LANG && { LANG }),
+  }
+}
+
+/** @param first The program that is started, which may be the prefix of the one that is meant. */
+function problemOf(
+  first: string,
+  program: string,
+  { errno, exitCode, signal, timedOut }: ProcessResult,
+  stderr: string,
+): string {
+  if (errno === 'ENOENT') return `"${first}" is not installed`
+  if (errno !== undefined) return `"${first}" cannot be started (${errno})`
+  if (timedOut) return `"${program}" took longer than ${TIMEOUT_MS / 1000} s`
+  if (exitCode === 0) return ''
+  const end = signal === undefined ? `exit status ${exitCode}` : `signal ${signal}`
+  return `"${program}" ended with ${end}${stderr === '' ? '' : `: ${stderr}`}`
+}

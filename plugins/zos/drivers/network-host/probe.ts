@@ -1,0 +1,41 @@
+import { randomBytes } from 'node:crypto'
+import type { DriverProbe } from '../driver.ts'
+import type { HostCommands } from './host-commands.ts'
+import { wireguardProblem } from './wireguard.ts'
+
+/**
+ * Whether this process may make namespaces and bridges: makes one of each and removes it.
+ *
+ * @param full Whether WireGuard is looked for too.
+ */
+export async function probeHost(host: HostCommands, full: boolean): Promise<DriverProbe> {
+  const tool = await host.run('ip', '-j', 'link', 'show', 'dev', 'lo')
+  if (!tool.ok) {
+    const remedy = tool.errno === 'ENOENT' ? '; install iproute2' : ''
+    return { able: false, reason: `network tools cannot be used: ${tool.problem}${remedy}` }
+  }
+  const name = `cvmd-${randomBytes(4).toString('hex')}`
+  const made = [
+    ['ip', 'link', 'add', 'dev', name, 'type', 'bridge'],
+    ['ip', 'netns', 'add', name],
+    ['ip', '-n', name, 'link', 'set', 'dev', 'lo', 'up'],
+  ]
+  try {
+    for (const argv of made) {
+      const end = await host.run(...argv)
+      if (!end.ok) return { able: false, reason: `${refusal(end.problem)}: ${end.problem}` }
+    }
+    const problem = full ? await wireguardProblem(host, `${name}w`) : undefined
+    if (problem === undefined) return { able: true }
+    return { able: true, warning: `only networks without peers: ${problem}` }
+  } finally {
+    await host.run('ip', 'netns', 'del', name)
+    await host.run('ip', 'link', 'del', 'dev', name)
+  }
+}
+
+function refusal(problem: string): string {
+  return /not permitted|permission denied|EPERM|EACCES/i.test(problem)
+    ? 'this process may not make networks, it needs CAP_NET_ADMIN and CAP_SYS_ADMIN'
+    : 'this host makes no networks'
+}
