@@ -1,18 +1,29 @@
 import { rm, rmdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { messageOf } from '../../../../src/errors.ts'
 import { temporaryBeside } from '../../../../src/files/atomic-file.ts'
 import { makeFolder } from '../../../../src/files/make-folder.ts'
 import { DriverError } from '../driver.ts'
 import { makeDisk, replaceDisk } from './disk-file.ts'
-import { contentOf, type FileSystem, format, growMounted } from './file-system.ts'
+import { contentOf, type FileSystem, format, growMounted, growUnmounted } from './file-system.ts'
 import { found, namesIn } from './folders.ts'
 import { PRIVATE, VISIBLE } from './modes.ts'
 import { removeTree } from './remove-tree.ts'
 import type { RunTool } from './tools.ts'
 
 /** Of the disk that tries out whether mounting works; enough for either file system. */
-const TRIAL_BYTES = 32n * 1024n * 1024n
+const TRIAL_BYTES = 64n * 1024n * 1024n
+
+/** How often, and how far apart, a device that is to be free is looked at. */
+const RELEASE_TRIES = 20
+const RELEASE_MS = 50
+
+/** File systems may not use the last part of a device that is less than this. */
+const SLACK_BYTES = 1024n * 1024n
+
+/** `btrfs_ioctl_resize` of fs/btrfs/ioctl.c makes no file system smaller than this. */
+const BTRFS_LEAST_RESIZE = 256n * 1024n * 1024n
 
 /** Mounts on top of each other that are taken away. */
 const MAX_LAYERS = 8
@@ -89,7 +100,7 @@ export class LoopMounts {
   }
 
   async #mount(file: string, folder: string, signal?: AbortSignal): Promise<void> {
-    const content = await contentOf(file)
+    const { kind: content } = await contentOf(file)
     if (content === 'unknown') {
       throw new DriverError(
         'failed',
@@ -100,8 +111,8 @@ export class LoopMounts {
     makeFolder(dirname(folder), PRIVATE)
     makeFolder(folder, VISIBLE)
     const kind = content === 'blank' ? this.#kind : content
-    // What a container puts there must not gain rights on the host.
-    await this.#run(['mount', '-t', kind, '-o', 'loop,nosuid,nodev', file, folder])
+    if (kind === 'ext4' && (await isSmaller(file))) await growUnmounted(this.#run, file)
+    await this.#mountAs(kind, file, folder)
     // Images that want an empty folder, such as databases, would stop at it; e2fsck makes it anew.
     if (content === 'blank') await rmdir(join(folder, 'lost+found')).catch(() => undefined)
   }
@@ -122,17 +133,46 @@ export class LoopMounts {
     }
   }
 
-  /** Also after a crash between the growth of the file and this. */
-  async #grow(file: string, folder: string): Promise<void> {
-    const argv = ['losetup', '--associated', file, '--noheadings', '--output', 'NAME']
-    const device = (await this.#run(argv)).trim().split('\n')[0] ?? ''
-    if (!device.startsWith('/dev/')) throw new Error('it has no loop device')
-    await this.#run(['losetup', '--set-capacity', device])
-    await growMounted(this.#run, this.#kindOf(await contentOf(file)), device, folder)
+  async #mountAs(kind: FileSystem, file: string, folder: string): Promise<void> {
+    // What a container puts there must not gain rights on the host.
+    await this.#run(['mount', '-t', kind, '-o', 'loop,nosuid,nodev', file, folder])
   }
 
-  #kindOf(content: FileSystem | 'blank' | 'unknown'): FileSystem {
-    return content === 'btrfs' || content === 'ext4' ? content : this.#kind
+  /** Also after a crash between the growth of the file and this. */
+  async #grow(file: string, folder: string): Promise<void> {
+    const { kind } = await contentOf(file)
+    if ((kind !== 'ext4' && kind !== 'btrfs') || !(await isSmaller(file))) return
+    // The kernel refuses, and the files are as good as before.
+    if (kind === 'btrfs' && ((await found(file))?.size ?? 0n) < BTRFS_LEAST_RESIZE) return
+    const device = await this.#deviceOf(file)
+    if (device === undefined) throw new Error('it has no loop device')
+    try {
+      await this.#run(['losetup', '--set-capacity', device])
+      await growMounted(this.#run, kind, device, folder)
+    } catch (error) {
+      if (kind !== 'ext4') throw error
+      await this.#growAside(file, folder)
+    }
+  }
+
+  async #growAside(file: string, folder: string): Promise<void> {
+    await this.#run(['umount', folder])
+    try {
+      // The kernel lets go of the device with the last mount, in whatever namespace, or soon after.
+      for (let tries = 0; (await this.#deviceOf(file)) !== undefined; tries++) {
+        if (tries === RELEASE_TRIES) throw new Error('somebody else has it mounted')
+        await sleep(RELEASE_MS)
+      }
+      await growUnmounted(this.#run, file)
+    } finally {
+      await this.#mountAs('ext4', file, folder)
+    }
+  }
+
+  async #deviceOf(file: string): Promise<string | undefined> {
+    const argv = ['losetup', '--associated', file, '--noheadings', '--output', 'NAME']
+    const name = (await this.#run(argv)).trim().split('\n')[0] ?? ''
+    return name.startsWith('/dev/') ? name : undefined
   }
 
   async #sharesMounts(signal?: AbortSignal): Promise<boolean> {
@@ -167,4 +207,10 @@ async function removeIfEmpty(folder: string): Promise<boolean> {
   if ((await namesIn(folder)).length > 0) return false
   await rmdir(folder)
   return true
+}
+
+/** Whether the file system leaves a part of its file unused. */
+async function isSmaller(file: string): Promise<boolean> {
+  const [{ bytes }, stats] = [await contentOf(file), await found(file)]
+  return stats !== undefined && stats.size - bytes >= SLACK_BYTES
 }

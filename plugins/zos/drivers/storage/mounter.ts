@@ -73,7 +73,7 @@ export function createMounter({ run, dataDir, mounting = 'auto' }: MounterOption
 
 /** A plain folder stands for the disk, whose size nothing enforces. */
 async function plain(file: string, folder: string, why: string): Promise<void> {
-  if ((await contentOf(file)) !== 'blank') {
+  if ((await contentOf(file)).kind !== 'blank') {
     // An empty folder would look as if the files were lost.
     throw new DriverError(
       'transient',

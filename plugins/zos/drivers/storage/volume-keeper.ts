@@ -55,7 +55,8 @@ export function createVolumeKeeper(run: RunTool, dataDir: string): VolumeKeeper 
       await rename(temporary, path)
     },
     async limit(path, size) {
-      if ((await probe()) === undefined && (await isSubvolume(path))) await limit(run, path, size)
+      if ((await probe()) === undefined && (await isSubvolume(path)))
+        await limit(run, path, String(size))
     },
     async remove(path) {
       if ((await probe()) === undefined && (await isSubvolume(path)))
@@ -97,21 +98,23 @@ async function trySubvolumes(
 async function createSubvolume(run: RunTool, path: string, size: bigint): Promise<void> {
   await run(['btrfs', 'subvolume', 'create', path])
   try {
-    await limit(run, path, size)
+    await limit(run, path, String(size))
   } catch (error) {
     await removeSubvolume(run, path)
     throw error
   }
 }
 
-async function limit(run: RunTool, path: string, size: bigint): Promise<void> {
-  await run(['btrfs', 'qgroup', 'limit', String(size), path])
+/** By the number of its group from outside: in a full subvolume even this would exceed the quota. */
+async function limit(run: RunTool, path: string, size: string): Promise<string> {
+  const group = `0/${(await run(['btrfs', 'inspect-internal', 'rootid', path])).trim()}`
+  await run(['btrfs', 'qgroup', 'limit', size, group, dirname(path)])
+  return group
 }
 
 async function removeSubvolume(run: RunTool, path: string): Promise<void> {
-  const number = (await run(['btrfs', 'inspect-internal', 'rootid', path])).trim()
   // Else the group, which may outlive the volume, would go on to count as a promise.
-  await run(['btrfs', 'qgroup', 'limit', 'none', path])
+  const group = await limit(run, path, 'none')
   try {
     await run(['btrfs', 'subvolume', 'delete', path])
   } catch {
@@ -119,7 +122,7 @@ async function removeSubvolume(run: RunTool, path: string): Promise<void> {
     await removeTree(run, path, true)
   }
   // Kernels that clean up later refuse now: an empty group that stays harms nobody.
-  await run(['btrfs', 'qgroup', 'destroy', `0/${number}`, join(path, '..')]).catch(() => undefined)
+  await run(['btrfs', 'qgroup', 'destroy', group, dirname(path)]).catch(() => undefined)
 }
 
 /** The root of a subvolume has this number, and no plain folder has (BTRFS_FIRST_FREE_OBJECTID). */
