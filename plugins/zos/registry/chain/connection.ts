@@ -90,16 +90,18 @@ export class Connection {
     const text = isBinary ? undefined : textOf(data)
     const reply = text === undefined ? undefined : readReply(text)
     if (reply === undefined) {
-      return this.end(badAnswer(this.#shown, 'its answer is no JSON-RPC reply'))
-    }
-    if (reply.id === undefined) {
-      // An error for no request in particular is for one that could not be read; the rest is news.
-      if (reply.error !== undefined) this.end(badAnswer(this.#shown, reply.error))
+      this.end(badAnswer(this.#shown, 'its answer is no JSON-RPC reply'))
       return
     }
-    const asked = this.#waiting.get(reply.id)
-    if (reply.error === undefined) asked?.resolve(reply.result)
-    else asked?.reject(badAnswer(this.#shown, reply.error))
+    const { id, result, error } = reply
+    if (id === undefined) {
+      // An error for no request in particular is for one that could not be read; the rest is news.
+      if (error !== undefined) this.end(badAnswer(this.#shown, error))
+      return
+    }
+    const asked = this.#waiting.get(id)
+    if (error === undefined) asked?.resolve(result)
+    else asked?.reject(badAnswer(this.#shown, error))
   }
 
   #restIfIdle(): void {
