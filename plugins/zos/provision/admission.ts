@@ -1,0 +1,247 @@
+import { messageOf } from '../../../src/errors.ts'
+import { planUpgrade, type UpgradeOperation } from '../deployment/upgrade.ts'
+import type { Deployment, Workload } from '../model.ts'
+import { ZosError } from '../zos-error.ts'
+import { isNetwork } from './book.ts'
+import { apply, type DeploymentState } from './journal/apply.ts'
+import { journalPath } from './journal/folder.ts'
+import { Journal } from './journal/journal.ts'
+import type { DeployRecord, Header, UpdateRecord } from './journal/records.ts'
+import { writeRecord } from './journal/wire.ts'
+import { Keeper } from './keeper.ts'
+import type { DeploymentsOptions } from './options.ts'
+import type { Room } from './room.ts'
+
+/** What accepts deployments and updates: every check, then the journal, then the answer. */
+export interface Admission {
+  deploy(caller: number, deployment: Deployment): Promise<void>
+  update(caller: number, deployment: Deployment): Promise<void>
+}
+
+export interface AdmissionOptions
+  extends Pick<DeploymentsOptions, 'stateFolder' | 'verify' | 'kyc' | 'check'> {
+  /** Paths of journals that must not be written over. */
+  readonly unreadable: ReadonlySet<string>
+}
+
+export function createAdmission(room: Room, options: AdmissionOptions): Admission {
+  /** Deployments that are just being accepted. */
+  const accepting = new Set<string>()
+  /** The last update of a deployment, and how many wait for it. */
+  const updating = new Map<string, { last: Promise<unknown>; waiting: number }>()
+
+  const who = async (caller: number, deployment: Deployment) => {
+    const { twinId } = deployment
+    if (twinId !== caller) {
+      const message = `twin id mismatch (deployment: ${twinId}, message: ${caller})`
+      throw new ZosError('forbidden', message)
+    }
+    await options.kyc?.(twinId, room.signal)
+    await options.verify(deployment)
+  }
+
+  const mustBeTaken = (deployment: Deployment) => {
+    const { twinId, contractId, workloads } = deployment
+    const { limits, book } = room
+    if (book.size + accepting.size >= limits.deployments) {
+      throw full(`this node has ${limits.deployments} deployments, it takes no more`)
+    }
+    if (book.ofTwin(twinId).size >= limits.deploymentsPerTwin) {
+      throw full(
+        `twin ${twinId} has ${limits.deploymentsPerTwin} deployments here, it may have no more`,
+      )
+    }
+    mustFit(deployment)
+    mustHaveNetworkNames(twinId, contractId, workloads)
+  }
+
+  const mustFit = ({ workloads }: Deployment) => {
+    const most = room.limits.workloads
+    if (workloads.length > most) {
+      throw new ZosError(
+        'invalid',
+        `a deployment may have ${most} workloads, this one has ${workloads.length}`,
+      )
+    }
+  }
+
+  const mustHaveNetworkNames = (
+    twinId: number,
+    contractId: bigint,
+    workloads: readonly Workload[],
+  ) => {
+    for (const workload of workloads.filter(isNetwork)) {
+      const owner = room.book.networkOwner(twinId, workload.name)
+      if (owner === undefined || owner === contractId) continue
+      throw new ZosError(
+        'conflict',
+        `global workload with the same name '${workload.name}' exists: conflict`,
+      )
+    }
+  }
+
+  /** A record that is not larger than a record may be. */
+  const sized = <Written extends DeployRecord | UpdateRecord>(record: Written): Written => {
+    const most = room.limits.recordBytes
+    const size = new TextEncoder().encode(writeRecord(record)).length
+    if (size > most) {
+      throw new ZosError('invalid', `a deployment may need ${most} bytes, this one needs ${size}`)
+    }
+    return record
+  }
+
+  const accept = async (deployment: Deployment) => {
+    const { twinId, contractId, workloads } = deployment
+    // The name is taken at once, so that no other deployment gets it meanwhile.
+    const names = workloads
+      .filter(isNetwork)
+      .map(({ name }) => room.book.takeNetwork(twinId, name, contractId))
+    try {
+      const contract = await room.contracts.check(deployment, room.signal)
+      const header = headerOf(deployment)
+      const record = sized({ record: 'deploy', at: seconds(room), header, contract, workloads })
+      const path = journalPath(options.stateFolder, twinId, contractId)
+      const journal = await Journal.create(path, record).catch(notStored)
+      const state = apply(undefined, record) as DeploymentState
+      const keeper = new Keeper(room, journal, state, true)
+      room.book.add(keeper)
+      room.events.append(`deployment ${keeper.id} was accepted, ${workloads.length} workloads`)
+      keeper.wake()
+    } catch (error) {
+      for (const giveBack of names) giveBack()
+      throw error
+    }
+  }
+
+  const revise = async (keeper: Keeper, next: Deployment) => {
+    const plan = () => {
+      if (keeper.erased) throw missing('deployment')
+      return planned(room, keeper, next, options.check)
+    }
+    const names = plan()
+    mustFit(next)
+    const added = names.filter(({ op }) => op === 'add').map(({ workload }) => workload)
+    mustHaveNetworkNames(keeper.twinId, keeper.contractId, added)
+    const contract = await room.contracts.check(next, room.signal)
+    // Work went on meanwhile.
+    const operations = plan()
+    mustHaveNetworkNames(keeper.twinId, keeper.contractId, added)
+    const of = (op: UpgradeOperation['op']) =>
+      operations.filter((one) => one.op === op).map(({ workload }) => workload)
+    const gone = of('remove').map(({ name }) => name)
+    const record = sized({
+      record: 'update',
+      at: seconds(room),
+      header: headerOf(next),
+      contract,
+      order: next.workloads.map(({ name }) => name),
+      add: of('add'),
+      update: of('update'),
+      remove: gone,
+    })
+    await keeper.record(record).catch(notStored)
+    keeper.contract = contract
+    for (const name of gone) keeper.interrupt(name)
+    for (const { name } of operations.map(({ workload }) => workload)) {
+      keeper.backOff.succeeded(name)
+    }
+    room.events.append(`deployment ${keeper.id} was updated to version ${next.version}`)
+    keeper.wake()
+  }
+
+  return {
+    async deploy(caller, deployment) {
+      await who(caller, deployment)
+      const { version, twinId, contractId } = deployment
+      if (version !== 0) {
+        throw new ZosError(
+          'invalid',
+          'expected version to be 0 on deployment creation: invalid version',
+        )
+      }
+      const id = `${twinId}-${contractId}`
+      if (room.book.get(twinId, contractId) || accepting.has(id)) {
+        throw new ZosError('conflict', 'exists')
+      }
+      if (options.unreadable.has(journalPath(options.stateFolder, twinId, contractId))) {
+        const message = `the journal of deployment ${id} cannot be read, the node's operator has to look after it`
+        throw new ZosError('failed', message)
+      }
+      mustBeTaken(deployment)
+      accepting.add(id)
+      try {
+        await accept(deployment)
+      } finally {
+        accepting.delete(id)
+      }
+    },
+
+    async update(caller, deployment) {
+      await who(caller, deployment)
+      const { twinId, contractId } = deployment
+      const keeper = room.book.get(twinId, contractId)
+      if (!keeper) throw missing(room.book.ofTwin(twinId).size === 0 ? 'twin' : 'deployment')
+      const turn = updating.get(keeper.id) ?? { last: Promise.resolve(), waiting: 0 }
+      if (turn.waiting >= room.limits.waitingUpdates) {
+        throw full(`${turn.waiting} updates of deployment ${keeper.id} are waiting already`)
+      }
+      turn.waiting++
+      updating.set(keeper.id, turn)
+      const mine = turn.last.then(() => revise(keeper, deployment))
+      turn.last = mine.catch(() => undefined)
+      try {
+        await mine
+      } finally {
+        turn.waiting--
+        if (turn.waiting === 0) updating.delete(keeper.id)
+      }
+    },
+  }
+}
+
+/** What an update does to a deployment as it was accepted last, whatever of that is done by now. */
+function planned(
+  room: Room,
+  keeper: Keeper,
+  next: Deployment,
+  check: DeploymentsOptions['check'],
+): readonly UpgradeOperation[] {
+  const entries = [...keeper.state.workloads.values()]
+  const workloads = entries
+    .filter(({ removing }) => !removing)
+    .map(({ workload, update }) => update?.next ?? workload)
+  const operations = planUpgrade({ ...keeper.state.header, workloads }, next, {
+    ...check,
+    canUpdate: (type) => room.drivers.get(type)?.update !== undefined,
+  })
+  for (const { removing, workload } of entries) {
+    if (!removing || !next.workloads.some(({ name }) => name === workload.name)) continue
+    throw new ZosError(
+      'conflict',
+      `workload '${workload.name}' is still being removed, try again later: upgrade validation error`,
+    )
+  }
+  return operations
+}
+
+function headerOf({ workloads: _, ...header }: Deployment): Header {
+  return header
+}
+
+function seconds(room: Room): number {
+  return Math.floor(room.now() / 1000)
+}
+
+function missing(what: 'twin' | 'deployment'): ZosError {
+  return new ZosError('not-found', `${what} not found: deployment does not exist`)
+}
+
+function full(message: string): ZosError {
+  return new ZosError('unavailable', message)
+}
+
+function notStored(cause: unknown): never {
+  throw new ZosError('unavailable', `failed to store the deployment: ${messageOf(cause)}`, {
+    cause,
+  })
+}

@@ -1,0 +1,119 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { toHex } from '../../../src/attest/hex.ts'
+import { messageOf } from '../../../src/errors.ts'
+import { hashOf } from '../deployment/hash.ts'
+import type { Deployment } from '../model.ts'
+import type { Contract, NodeContract, Registry } from '../registry/registry.ts'
+import { ZosError } from '../zos-error.ts'
+import type { Times } from './options.ts'
+
+/** Looks contracts up, with patience: a chain node may lag behind (spec §14, zos#1696). */
+export interface Contracts {
+  /**
+   * A contract, which is looked for again for some seconds when it is not there.
+   *
+   * @throws {Error} When the registry cannot be asked; that is not tried again.
+   */
+  find(id: bigint, signal: AbortSignal): Promise<Contract | undefined>
+  /**
+   * The checks of §7.2, and that the contract is the twin's and not deleted.
+   *
+   * @throws {ZosError} In the texts of the spec.
+   */
+  check(deployment: Deployment, signal: AbortSignal): Promise<NodeContract>
+}
+
+export function createContracts(registry: Registry, times: Times): Contracts {
+  const ask = <T>(signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>) =>
+    bounded(times.registry, signal, work)
+
+  const find: Contracts['find'] = async (id, signal) => {
+    const latest = performance.now() + times.contract
+    for (;;) {
+      const contract = await ask(signal, (limited) => registry.contract(id, limited))
+      if (contract || performance.now() + times.contractAgain > latest) return contract
+      await sleep(times.contractAgain, undefined, { signal })
+    }
+  }
+
+  return {
+    find,
+    async check(deployment, signal) {
+      const id = deployment.contractId
+      const contract = await find(id, signal).catch((cause) => {
+        throw new ZosError(
+          'unavailable',
+          `failed to get deployment contract: ${messageOf(cause)}`,
+          { cause },
+        )
+      })
+      if (!contract) {
+        throw new ZosError(
+          'invalid',
+          `failed to get deployment contract: contract '${id}' not found`,
+        )
+      }
+      const { data } = contract
+      if (data.type !== 'node') {
+        throw new ZosError('invalid', 'invalid contract type, expecting node contract')
+      }
+      if (contract.state === 'deleted') {
+        throw new ZosError('invalid', `invalid contract state, contract '${id}' is deleted`)
+      }
+      if (contract.twinId !== deployment.twinId) {
+        throw new ZosError(
+          'forbidden',
+          `invalid contract owner, contract '${id}' is of another twin`,
+        )
+      }
+      const node = await ask(signal, async (limited) => {
+        // Only that it can be read is checked, as in the reference.
+        await registry.rentContract(limited)
+        return registry.node(limited)
+      }).catch((cause) => {
+        throw new ZosError('unavailable', 'failed to check node rent state', { cause })
+      })
+      if (data.nodeId !== node.id) {
+        throw new ZosError('invalid', 'invalid node address in contract')
+      }
+      const hash = hashOf(deployment)
+      if (data.deploymentHash.toLowerCase() !== toHex(hash)) {
+        throw new ZosError('invalid', 'contract hash does not match deployment hash')
+      }
+      return data
+    },
+  }
+}
+
+/**
+ * Work with a signal that aborts after a time, and waited for no longer than that.
+ *
+ * @throws {Error} What the work threw, the signal's reason, or that it took too long.
+ */
+export function bounded<T>(
+  ms: number,
+  signal: AbortSignal,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  return new Promise((resolve, reject) => {
+    if (signal.aborted) return reject(signal.reason)
+    const controller = new AbortController()
+    const end = (reason: unknown) => {
+      leave()
+      controller.abort(reason)
+      reject(reason)
+    }
+    const aborted = () => end(signal.reason)
+    const timer = setTimeout(() => end(new Error(`it took more than ${ms} ms`)), ms)
+    const leave = () => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', aborted)
+    }
+    signal.addEventListener('abort', aborted, { once: true })
+    // What throws at once is a rejection, too.
+    Promise.resolve()
+      .then(() => work(controller.signal))
+      .then(resolve, reject)
+      .finally(leave)
+  })
+}
