@@ -31,7 +31,7 @@ export async function startChain(): Promise<ChainStandIn> {
   const calls: string[] = []
   const connections = new Set<Socket>()
   const clients = new Set<WebSocket>()
-  const valueOf = (key: string) => {
+  const stored = (key: string) => {
     const value = storage.get(key.slice(2))
     return value === undefined ? null : `0x${value}`
   }
@@ -40,11 +40,11 @@ export async function startChain(): Promise<ChainStandIn> {
     const { id, method, params } = JSON.parse(text)
     calls.push(method)
     const reply = (member: object) => JSON.stringify({ jsonrpc: '2.0', ...member, id })
-    if (method === 'state_getStorage') return reply({ result: valueOf(params[0]) })
+    if (method === 'state_getStorage') return reply({ result: stored(params[0]) })
     if (method !== 'state_queryStorageAt') {
       return reply({ error: { code: -32601, message: 'Method not found' } })
     }
-    const changes = params[0].map((key: string) => [key, valueOf(key)])
+    const changes = params[0].map((key: string) => [key, stored(key)])
     return reply({ result: [{ block: `0x${'00'.repeat(32)}`, changes }] })
   }
 

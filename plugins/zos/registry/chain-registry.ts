@@ -12,6 +12,7 @@ import {
 import { STORAGE } from './chain/storage-key.ts'
 import type { Contract, RegisteredNode, Registry, Twin } from './registry.ts'
 import { RegistryError } from './registry.ts'
+import { sleep } from './sleep.ts'
 import { TimedCache } from './timed-cache.ts'
 
 /** How long the reference remembers a twin's key (spec §2). */
@@ -156,19 +157,4 @@ export function createChainRegistry(options: ChainRegistryOptions): Registry {
 function some(id: number, what: string): number {
   if (id !== 0) return id
   throw new RegistryError('REGISTRY_INVALID', `Cannot find ${what} on the chain`)
-}
-
-function sleep(ms: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve, reject) => {
-    signal?.throwIfAborted()
-    const onAbort = () => {
-      clearTimeout(timer)
-      reject(signal?.reason)
-    }
-    const timer = setTimeout(() => {
-      signal?.removeEventListener('abort', onAbort)
-      resolve()
-    }, ms)
-    signal?.addEventListener('abort', onAbort, { once: true })
-  })
 }
