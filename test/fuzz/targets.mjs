@@ -181,7 +181,36 @@ export const targets = [
     ],
     check: ({ parseExportedLog }, input) => void parseExportedLog(text(input)),
   },
+  {
+    name: 'zos-deployment',
+    entry: 'test/fuzz/zos-deployment.ts',
+    seeds: zosDeployments,
+    check: ({ readTwice }, input) =>
+      refusing('ZosError', () => {
+        const { first, second } = readTwice(text(input))
+        expect(first === second)
+      }),
+  },
 ]
+
+/** Deployments of the shared vectors, and one that is always here. */
+function zosDeployments() {
+  const own =
+    '{"version":0,"twin_id":1,"workloads":[{"name":"a","type":"zmount","data":{"size":1}}]}'
+  const shared = ['deployments', 'validation'].flatMap((name) =>
+    files(new RegExp(`^${name}\\.json$`), `${VECTORS}/zos`)().flatMap((file) => JSON.parse(file)),
+  )
+  return [own, ...shared.map((each) => each.deployment_json)].map((each) => Buffer.from(each))
+}
+
+/** Does the work; an error of that name is an answer too. */
+function refusing(name, work) {
+  try {
+    work()
+  } catch (error) {
+    if (error?.name !== name) throw error
+  }
+}
 
 /** All of a request for a certificate but the container, for the generator of P-256. */
 function signingRequestHead() {
