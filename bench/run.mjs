@@ -24,6 +24,7 @@ const BENCHES = {
   fifo: fifo.run,
   http: http.run,
   supervisor: supervisor.run,
+  zos: inProcess('bench/zos.ts'),
 }
 
 const { values, positionals } = parseArgs({
