@@ -191,6 +191,25 @@ export const targets = [
         expect(first === second)
       }),
   },
+  {
+    name: 'zos-dmi',
+    entry: 'plugins/zos/node/dmi.ts',
+    seeds: () => [
+      Buffer.from(
+        '# a\n\nHandle 0x1, DMI type 1, 2 bytes\nT\n\tA: b\n\tC:\n\t\td\n\t\te\nU\n\tf\n\n',
+      ),
+      ...files(/\.txt$/, `${VECTORS}/zos/dmi`)(),
+    ],
+    maxBytes: 65_536,
+    // Where it is not strict it takes anything.
+    check: ({ parseDmi }, input) => {
+      const { sections } = parseDmi(text(input))
+      refusing('ZosError', () => {
+        const strict = parseDmi(text(input), { strict: true })
+        expect(JSON.stringify(strict.sections) === JSON.stringify(sections))
+      })
+    },
+  },
 ]
 
 /** Deployments of the shared vectors, and one that is always here. */

@@ -50,8 +50,8 @@ export class ExitNic {
     } catch (error) {
       const cause = error instanceof Error ? error.cause : undefined
       if (errnoOf(cause) === 'ENOENT') return
-      const why = `Cannot take the public NIC from "${this.#file}": ${messageOf(error)}`
-      this.#options.notes.once('exit-nic', `${why}; "${MANAGEMENT}" is used`)
+      const what = `Cannot take the public NIC from "${this.#file}", "${MANAGEMENT}" is used`
+      this.#options.notes.once('exit-nic', `${what}: ${messageOf(error)}`)
     }
   }
 

@@ -47,12 +47,17 @@ export class Programs {
       timeoutMs,
       graceMs: GRACE_MS,
       maxOutputBytes,
+      // What is more than the limit is of no use any more.
+      onOutput: () => {
+        if (running.stdout.start > 0) running.end()
+      },
     })
     this.#running.add(running)
     const { errno, exitCode, signal, timedOut } = await running.done
     this.#running.delete(running)
     const { stdout, stderr } = running
-    const text = stdout.start > 0 ? undefined : stdout.text()
+    if (stdout.start > 0) return failed(`"${program}" wrote over ${maxOutputBytes} bytes`)
+    const text = stdout.text()
     if (errno === 'ENOENT') return { ...failed(`"${program}" is not installed`), missing: true }
     if (errno !== undefined) return failed(`"${program}" cannot be started (${errno})`)
     if (timedOut) return failed(`"${program}" took longer than ${timeoutMs / 1000} s`, text)
@@ -61,7 +66,6 @@ export class Programs {
       const why = stderr.text().replace(/\s+/g, ' ').trim().slice(0, MAX_REASON)
       return failed(`"${program}" ended with ${end}${why === '' ? '' : `: ${why}`}`, text)
     }
-    if (text === undefined) return failed(`"${program}" wrote over ${maxOutputBytes} bytes`)
     return { stdout: text, missing: false, problem: undefined }
   }
 
