@@ -7,6 +7,7 @@ import type { TestContext } from 'node:test'
 import type { Task } from '../../plugins/zos/drivers/driver.ts'
 import type { DataOf, NetworkLight, NetworkPeer, Workload } from '../../plugins/zos/model.ts'
 import { workloadId } from '../../plugins/zos/model.ts'
+import { installed } from './counterpart.ts'
 import { deploymentOf, taskOf, workloadOf } from './zos-storage-task.ts'
 
 /** Runs a program to its end; its output. Fails the test unless its exit status is 0. */
@@ -34,13 +35,12 @@ export function makesNetworks(): boolean {
 
 /** Whether the kernel, or a program in its place, does WireGuard. */
 export function hasWireguard(): boolean {
-  if (!succeeds('wg', '--version')) return false
   const name = `cv-${randomBytes(4).toString('hex')}`
-  const made = ['ip link add dev % type wireguard', 'wireguard-go %'].some((line) =>
-    succeeds(...line.replace('%', name).split(' ')),
-  )
-  succeeds('ip', 'link', 'del', 'dev', name)
-  return made
+  if (!installed('wg')) return false
+  if (!succeeds('ip', 'link', 'add', 'dev', name, 'type', 'wireguard'))
+    return installed('wireguard-go')
+  sh('ip', 'link', 'del', 'dev', name)
+  return true
 }
 
 /** A network namespace of the test's own that stands for a host. */

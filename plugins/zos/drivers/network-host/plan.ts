@@ -1,7 +1,14 @@
 import type { NetworkLight } from '../../model.ts'
 import { DriverError } from '../driver.ts'
 import { bridgeName } from '../names.ts'
-import { cidrText, covers, type Ipv4Network, ipv4Network, ipv4Text, isIpv4Cidr } from './ipv4.ts'
+import {
+  gatewayOf,
+  readSubnet,
+  type Subnet,
+  writeIpv4,
+  writeSubnet,
+} from '../network-engine/subnet.ts'
+import { covers, ipv4Network } from './ipv4.ts'
 import { endpointProblem, isWireguardKey } from './wireguard-text.ts'
 
 /** Interfaces and namespace of one network; 15 characters at most each, as the kernel demands. */
@@ -19,7 +26,7 @@ export interface NetworkNames {
 /** What a network of one twin is to look like on this host. */
 export interface NetworkPlan {
   readonly names: NetworkNames
-  readonly subnet: Ipv4Network
+  readonly subnet: Subnet
   /** Address of the namespace on the bridge, with prefix: the machines' gateway. */
   readonly gateway: string
   readonly wireguard: WireguardPlan | undefined
@@ -44,7 +51,7 @@ const MAX_PEERS = 1000
 const MAX_ALLOWED_IPS = 64
 
 /** Between nodes of a network (zosbase `pkg/network/nr/net_resource.go`, `wgIP`). */
-const TRANSIT: Ipv4Network = { base: 0x64400000, prefix: 16 }
+const TRANSIT: Subnet = { network: 0x64400000, broadcast: 0x6440ffff, prefix: 16 }
 
 export function networkNames(netId: string): NetworkNames {
   return {
@@ -54,11 +61,6 @@ export function networkNames(netId: string): NetworkNames {
     wireguard: `w-${netId}`,
     uplink: `p-${netId}`,
   }
-}
-
-/** First address of a subnet: what machines use as gateway, and may not have themselves. */
-export function gatewayOf(subnet: Ipv4Network): number {
-  return subnet.base + 1
 }
 
 /**
@@ -74,12 +76,12 @@ export function networkPlan(netId: string, data: NetworkLight, full: boolean): N
   return {
     names: networkNames(netId),
     subnet,
-    gateway: `${ipv4Text(gatewayOf(subnet))}/${subnet.prefix}`,
+    gateway: `${gatewayOf(subnet)}/${subnet.prefix}`,
     wireguard: full ? wireguardPlan(data, subnet) : undefined,
   }
 }
 
-function wireguardPlan(data: NetworkLight, subnet: Ipv4Network): WireguardPlan {
+function wireguardPlan(data: NetworkLight, subnet: Subnet): WireguardPlan {
   if (!isWireguardKey(data.wireguardPrivateKey)) {
     throw new DriverError(
       'failed',
@@ -89,7 +91,7 @@ function wireguardPlan(data: NetworkLight, subnet: Ipv4Network): WireguardPlan {
   if (data.peers.length > MAX_PEERS) {
     throw new DriverError('failed', `Cannot use ${data.peers.length} peers: ${MAX_PEERS} at most`)
   }
-  const range = isIpv4Cidr(data.ipRange) ? [ipv4Network(data.ipRange, 'ip range')] : []
+  const range = [readSubnet(data.ipRange)].filter((found) => found !== undefined)
   const peers = data.peers.map(({ wireguardPublicKey, allowedIps, endpoint }) => {
     if (!isWireguardKey(wireguardPublicKey)) {
       throw new DriverError('failed', `Cannot use peer key "${wireguardPublicKey.slice(0, 60)}"`)
@@ -111,11 +113,11 @@ function wireguardPlan(data: NetworkLight, subnet: Ipv4Network): WireguardPlan {
   const routed = [TRANSIT, ...range]
   const extra = peers
     .flatMap((peer) => peer.allowedIps)
-    .filter(isIpv4Cidr)
-    .map((text) => ipv4Network(text, 'allowed IP'))
+    .map(readSubnet)
+    .filter((network) => network !== undefined)
     .filter((network) => network.prefix > 0 && !routed.some((known) => covers(known, network)))
-  const routes = [...new Set([...range, ...extra].map(cidrText))]
-  const own = cidrText(subnet)
+  const routes = [...new Set([...range, ...extra].map(writeSubnet))]
+  const own = writeSubnet(subnet)
   return {
     privateKey: data.wireguardPrivateKey,
     listenPort: data.wireguardListenPort,
@@ -126,13 +128,14 @@ function wireguardPlan(data: NetworkLight, subnet: Ipv4Network): WireguardPlan {
 }
 
 /** 10.3.1.0 gives 100.64.3.1/16. */
-function transitAddress({ base }: Ipv4Network): string {
-  return `${ipv4Text(TRANSIT.base + ((base >>> 8) & 0xffff))}/${TRANSIT.prefix}`
+function transitAddress({ network }: Subnet): string {
+  return `${writeIpv4(TRANSIT.network + ((network >>> 8) & 0xffff))}/${TRANSIT.prefix}`
 }
 
 /** IPv4 without host part, which `wg` would drop silently; IPv6 as it is. */
 function allowedIp(text: string): string {
-  if (isIpv4Cidr(text)) return cidrText(ipv4Network(text, 'allowed IP'))
+  const found = readSubnet(text)
+  if (found !== undefined) return writeSubnet(found)
   if (/^[0-9a-f:.]{2,45}\/\d{1,3}$/i.test(text)) return text
   throw new DriverError('failed', `Cannot use allowed IP "${text.slice(0, 60)}"`)
 }

@@ -1,7 +1,7 @@
 import { DriverError } from '../driver.ts'
+import { readIpv4, type Subnet, writeIpv4, writeSubnet } from '../network-engine/subnet.ts'
 import { ensurePair, quietUp } from './apply.ts'
 import type { HostCommands } from './host-commands.ts'
-import { contains, type Ipv4Network, ipv4Number, ipv4Text } from './ipv4.ts'
 import { type AddressInfo, FORWARD, ipIn, rows, setAddress } from './links.ts'
 import type { NetworkNames } from './plan.ts'
 
@@ -22,13 +22,13 @@ const ATTEMPTS = 64
 export async function applyUplink(
   host: HostCommands,
   { namespace, uplink }: NetworkNames,
-  range: Ipv4Network,
+  range: Subnet,
 ): Promise<void> {
   await ensurePair(host, uplink, UPLINK, namespace)
   await quietUp(host, uplink)
   const base = await claimBlock(host, uplink, range)
-  await setAddress(host, UPLINK, `${ipv4Text(base + 2)}/30`, namespace)
-  const route = ['route', 'replace', 'default', 'via', ipv4Text(base + 1), 'dev', UPLINK]
+  await setAddress(host, UPLINK, `${writeIpv4(base + 2)}/30`, namespace)
+  const route = ['route', 'replace', 'default', 'via', writeIpv4(base + 1), 'dev', UPLINK]
   await host.must('set the way out', ...ipIn(namespace), ...route)
   const inside = ['ip', 'netns', 'exec', namespace]
   await host.must('translate addresses of a network', ...inside, 'nft', INSIDE)
@@ -44,13 +44,13 @@ const INSIDE = [
 ].join('; ')
 
 /** One table for all networks; the same text whoever is first. */
-function outside({ base, prefix }: Ipv4Network): string {
+function outside(range: Subnet): string {
   const table = 'inet cvmd_zos'
   return [
     `add table ${table}`,
     `flush table ${table}`,
     `add chain ${table} out { type nat hook postrouting priority 100; }`,
-    `add rule ${table} out ip saddr ${ipv4Text(base)}/${prefix} oifname != "p-*" masquerade`,
+    `add rule ${table} out ip saddr ${writeSubnet(range)} oifname != "p-*" masquerade`,
     `add chain ${table} pass { type filter hook forward priority 0; }`,
     `add rule ${table} pass iifname "p-*" oifname "p-*" drop`,
     `add chain ${table} in { type filter hook input priority 0; }`,
@@ -60,14 +60,16 @@ function outside({ base, prefix }: Ipv4Network): string {
 }
 
 /** Keeps the block the interface has, or takes a free one. The kernel tells who else has it. */
-async function claimBlock(host: HostCommands, name: string, range: Ipv4Network): Promise<number> {
+async function claimBlock(host: HostCommands, name: string, range: Subnet): Promise<number> {
   const blocks = 2 ** (32 - range.prefix) / BLOCK
-  const own = (await addresses(host, name)).find((address) => contains(range, address))
+  const own = (await addresses(host, name)).find(
+    (address) => address >= range.network && address <= range.broadcast,
+  )
   if (own !== undefined) return own - (own % BLOCK)
   const start = Number.parseInt(Buffer.from(name).toString('hex').slice(-8), 16)
   for (let step = 0; step < Math.min(ATTEMPTS, blocks); step++) {
-    const base = range.base + ((start + step) % blocks) * BLOCK
-    await setAddress(host, name, `${ipv4Text(base + 1)}/30`)
+    const base = range.network + ((start + step) % blocks) * BLOCK
+    await setAddress(host, name, `${writeIpv4(base + 1)}/30`)
     const holders = (await addresses(host)).filter((address) => address === base + 1)
     if (holders.length === 1) return base
   }
@@ -79,6 +81,6 @@ async function addresses(host: HostCommands, name?: string): Promise<readonly nu
   const text = await host.must('list addresses', 'ip', '-j', '-4', 'addr', 'show', ...one)
   return rows<{ addr_info?: readonly AddressInfo[] }>(text)
     .flatMap((row) => row.addr_info ?? [])
-    .map(({ local }) => ipv4Number(local))
+    .map(({ local }) => readIpv4(local))
     .filter((address) => address !== undefined)
 }

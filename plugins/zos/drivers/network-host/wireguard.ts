@@ -1,9 +1,13 @@
 import { rm, writeFile } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { DriverError } from '../driver.ts'
 import type { HostCommands } from './host-commands.ts'
 import { findLink, ipIn, removeLink, rows, setAddress } from './links.ts'
 import type { NetworkNames, WireguardPlan } from './plan.ts'
 import { wireguardConfig } from './wireguard-text.ts'
+
+const ATTEMPTS = 30
+const PAUSE_MS = 100
 
 /** Why there is no WireGuard; undefined when there is. Makes an interface and removes it again. */
 export async function wireguardProblem(
@@ -96,7 +100,17 @@ async function makeLink(host: HostCommands, name: string): Promise<string | unde
   const kernel = await host.run('ip', 'link', 'add', 'dev', name, 'type', 'wireguard')
   if (kernel.ok) return undefined
   const userspace = await host.run('wireguard-go', name)
-  if (userspace.ok) return undefined
+  if (userspace.ok) return answers(host, name)
   if (userspace.errno !== 'ENOENT') return userspace.problem
   return `${kernel.problem}; load the kernel module "wireguard" or install wireguard-go`
+}
+
+/** wireguard-go goes on in the background, and ends when its interface is moved before it is ready. */
+async function answers(host: HostCommands, name: string): Promise<string | undefined> {
+  for (let attempt = 1; ; attempt++) {
+    const end = await host.run('wg', 'show', name)
+    if (end.ok) return undefined
+    if (attempt === ATTEMPTS) return `wireguard-go does not answer: ${end.problem}`
+    await sleep(PAUSE_MS)
+  }
 }
