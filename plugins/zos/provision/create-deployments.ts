@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { createSlots, type Slots } from '../../../src/engine/slots.ts'
 import { messageOf } from '../../../src/errors.ts'
 import type { WorkloadType } from '../model.ts'
@@ -26,6 +27,8 @@ export function createDeployments(options: DeploymentsOptions): Deployments {
   const limits = { ...DEFAULT_LIMITS, ...options.limits }
   const times = { ...DEFAULT_TIMES, ...options.times }
   const ending = new AbortController()
+  // As many listen as there is work.
+  setMaxListeners(0, ending.signal)
   const book = new Book()
   const slots = new Map<WorkloadType, Slots>()
   const { promise: released, resolve: release } = deferred()
