@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { rmSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { DataFolder, FolderSpace } from '../plugins/zos/node/pools.ts'
@@ -249,6 +249,45 @@ test('pools: SSD first, each file system once, those that fail are left out', as
   assert.equal((await facts.pools())[0]?.used, 2n * GIB)
   now = 1000
   assert.equal((await facts.pools())[0]?.used, 3n * GIB)
+})
+
+test('a pool that does not answer is left out, and not asked again until it does', async (t) => {
+  let asked = 0
+  let answer: (space: FolderSpace) => void = () => {}
+  let now = 0
+  const { facts, log } = nodeFacts(t, {
+    root: machineRoot(t, 'server'),
+    dataFolders: [{ path: '/nfs' }],
+    space: () => {
+      asked++
+      return new Promise((resolve) => {
+        answer = resolve
+      })
+    },
+    now: () => (now += 10_000),
+  })
+  assert.deepEqual(await facts.pools(), [])
+  assert.deepEqual(await facts.pools(), [])
+  assert.equal(asked, 1)
+  const [said, ...more] = log
+  assert.equal(said, 'The storage pool "/nfs" is left out: it did not answer within 5000 ms')
+  assert.deepEqual(more, [])
+  answer(await space(1n, 1n, 8, 1)('/nfs'))
+  await new Promise((resolve) => setImmediate(resolve))
+  const again = facts.pools()
+  answer(await space(2n, 1n, 8, 1)('/nfs'))
+  assert.equal((await again)[0]?.used, 2n * GIB)
+})
+
+test('a table of very many connections is counted to its end, without holding it', async (t) => {
+  const root = machineRoot(t, 'container')
+  const line = (number: number, state: string) =>
+    `${String(number).padStart(4)}: 020011AC:9C40 640200C0:01BB ${state} 00000000:00000000 00:0`
+  const lines = Array.from({ length: 50_000 }, (_, at) => line(at, at % 5 === 0 ? '06' : '01'))
+  writeFileSync(join(root, 'proc/net/tcp'), `  sl  local_address\n${lines.join('\n')}`)
+  writeFileSync(join(root, 'proc/net/tcp6'), 'x'.repeat(1_000_000))
+  const { facts } = nodeFacts(t, { root })
+  assert.equal(await facts.openConnections(), 40_000)
 })
 
 test('lists of CPUs as the kernel writes them', () => {

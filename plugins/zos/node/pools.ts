@@ -48,8 +48,8 @@ const MAX_NAME = 256
 export class Pools {
   readonly #options: PoolsOptions
   readonly #types = new Map<string, Promise<'ssd' | 'hdd'>>()
-  /** Looks that have not come back. */
-  readonly #looking = new Map<string, Promise<FolderSpace>>()
+  /** Folders whose look has not come back within the deadline; nobody waits for it again. */
+  readonly #stuck = new Set<string>()
 
   constructor(options: PoolsOptions) {
     this.#options = options
@@ -75,13 +75,16 @@ export class Pools {
   }
 
   async #look(path: string): Promise<FolderSpace | undefined> {
+    if (this.#stuck.has(path)) return undefined
     const { notes, space = folderSpace } = this.#options
-    const looking = this.#looking.get(path) ?? space(path)
-    this.#looking.set(path, looking)
-    const forget = () => void this.#looking.delete(path)
-    looking.then(forget, forget)
+    const looking = space(path)
     try {
-      return await within(DEADLINE_MS, looking, 'answer')
+      return await within(DEADLINE_MS, looking, () => {
+        this.#stuck.add(path)
+        const back = () => void this.#stuck.delete(path)
+        looking.then(back, back)
+        return new Error(`it did not answer within ${DEADLINE_MS} ms`)
+      })
     } catch (error) {
       notes.once(`pool ${path}`, `The storage pool "${path}" is left out: ${messageOf(error)}`)
       return undefined
