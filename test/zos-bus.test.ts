@@ -262,6 +262,8 @@ test('a Redis that is slow, cut off or says nothing more is waited for and left'
   await ready()
   await push(redis, 'zos.system.version', { ref: 'again' })
   await replyTo(redis, 'again')
+  // Before the proxy ends, or it waits to be told that the reply was taken.
+  await within(20_000, bus.stop(), 'stop')
 })
 
 test('a key that holds no list costs its own command only, and does not spin', async (t) => {

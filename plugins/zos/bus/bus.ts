@@ -258,8 +258,8 @@ export function createBus(options: BusOptions): Bus {
       waiting = false
     })
     while (clientId !== undefined && waiting && !signal.aborted) {
-      await replies.ask(['CLIENT', 'UNBLOCK', clientId], signal)
-      await Promise.race([over, waitFor(UNBLOCK_MS, signal)])
+      const asked = replies.ask(['CLIENT', 'UNBLOCK', clientId], signal)
+      await Promise.race([over, asked.then(() => waitFor(UNBLOCK_MS, signal))])
     }
     await unlessAborted(over, signal)
   }
