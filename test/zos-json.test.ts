@@ -233,6 +233,11 @@ test('zos json: members are found in any case, the last counts, null leaves what
     'json: cannot unmarshal object into Go struct field Outer.items of type []uint32',
   )
   assert.equal(failure('[]', outer), 'json: cannot unmarshal array into Go value of type x.Outer')
+  const nameless = struct<{ id: bigint }>('struct', { id: ['contract_id', scalars.u64()] })
+  assert.equal(
+    failure('{"contract_id":"1"}', nameless),
+    'json: cannot unmarshal string into Go struct field .contract_id of type uint64',
+  )
 })
 
 test('zos json: text that cannot be taken is told before a value of the wrong kind', () => {

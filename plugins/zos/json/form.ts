@@ -25,7 +25,7 @@ export interface Decoding {
   readonly source: string
   /** Members from the root to here. */
   readonly path: string[]
-  /** Name of the innermost struct, '' outside of any. */
+  /** Name of the innermost struct; '' outside of any, and for one without a name. */
   struct: string
   mismatch: JsonError | undefined
 }
@@ -49,8 +49,8 @@ export function decodeJson<T>(text: string, form: Form<T>, limits?: JsonLimits):
  */
 export function mismatch(state: Decoding, goType: string, found: string): void {
   const { struct, path } = state
-  const place =
-    struct === '' ? `Go value of type ${goType}` : `Go struct field ${struct}.${path.join('.')}`
-  const type = struct === '' ? '' : ` of type ${goType}`
-  state.mismatch ??= new JsonError(`json: cannot unmarshal ${found} into ${place}${type}`)
+  const place = path.length === 0 ? 'Go value' : `Go struct field ${struct}.${path.join('.')}`
+  state.mismatch ??= new JsonError(
+    `json: cannot unmarshal ${found} into ${place} of type ${goType}`,
+  )
 }
