@@ -210,6 +210,58 @@ export const targets = [
       })
     },
   },
+  {
+    name: 'zos-chain',
+    entry: 'plugins/zos/registry/chain/records.ts',
+    seeds: zosChainRecords,
+    check: (readers, input) => {
+      const { decodeTwin, decodeContract, decodeContractIds, decodeFarmTwin, decodeNode } = readers
+      refusing('RegistryError', () => decodeTwin(input, 42))
+      refusing('RegistryError', () => decodeContract(input, 8955n))
+      refusing('RegistryError', () => decodeContractIds(input))
+      refusing('RegistryError', () => decodeFarmTwin(input, 1))
+      refusing('RegistryError', () => decodeNode(input, 11))
+    },
+  },
+  {
+    name: 'zos-registry',
+    entry: 'plugins/zos/registry/document.ts',
+    seeds: () => [
+      Buffer.from(
+        '{"node":{"id":11,"twin_id":17,"farm_id":1},"farm":{"id":1,"twin_id":1},"twins":[{"id":42,' +
+          `"key_type":"ed25519","public_key":"${'0a'.repeat(32)}","relay":"a_b","pk":null}],` +
+          '"contracts":[{"contract_id":8955,"twin_id":42,"node_id":11,"type":"node",' +
+          `"deployment_hash":"${'0a'.repeat(16)}","state":"created",` +
+          '"public_ips":[{"ip":"10.0.0.1/24","gateway":"10.0.0.2"}]}],' +
+          '"rent_contract":null,"admin_twins":[]}',
+      ),
+    ],
+    check: ({ readRegistryDocument }, input) =>
+      refusing('RegistryError', () => readRegistryDocument(text(input))),
+  },
+  {
+    name: 'zos-token',
+    entry: 'plugins/zos/auth/token.ts',
+    seeds: () => {
+      const parts = [
+        '{"alg":"EdDSA"}',
+        '{"iss":"42","aud":["zos"],"exp":1700000000,"nbf":1}',
+        'sig',
+      ]
+      const encoded = parts.map((part) => Buffer.from(part).toString('base64url'))
+      return [Buffer.from(`Bearer ${encoded.join('.')}`)]
+    },
+    check: ({ readToken }, input) => refusing('ZosError', () => readToken(text(input))),
+  },
+  {
+    name: 'zos-challenge',
+    entry: 'plugins/zos/auth/challenge.ts',
+    seeds: () => {
+      const parts = [Buffer.from('1700000000:42'), Buffer.alloc(64)]
+      return [Buffer.from(parts.map((part) => part.toString('base64')).join(':'))]
+    },
+    check: ({ readChallenge }, input) => refusing('ZosError', () => readChallenge(text(input))),
+  },
 ]
 
 /** Deployments of the shared vectors, and one that is always here. */
@@ -220,6 +272,19 @@ function zosDeployments() {
     files(new RegExp(`^${name}\\.json$`), `${VECTORS}/zos`)().flatMap((file) => JSON.parse(file)),
   )
   return [own, ...shared.map((each) => each.deployment_json)].map((each) => Buffer.from(each))
+}
+
+/** A contract, a twin and a list of ids as the chain of the grid keeps them. */
+function zosChainRecords() {
+  const contract =
+    '0400000000fb220000000000002a000000000b000000' +
+    `${'30'.repeat(32)}0801020100000004` +
+    `2c${Buffer.from('10.0.0.1/24').toString('hex')}20${Buffer.from('10.0.0.2').toString('hex')}` +
+    'fb2200000000000000'
+  const twin = `2a000000${'0a'.repeat(32)}010c615f620000`
+  return [contract, twin, '08fb220000000000000100000000000000'].map((record) =>
+    Buffer.from(record, 'hex'),
+  )
 }
 
 /** Does the work; an error of that name is an answer too. */

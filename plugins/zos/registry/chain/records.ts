@@ -26,7 +26,7 @@ const MAX_BYTES = 65_536
 export function decodeTwin(bytes: Uint8Array, id: number): Twin {
   return decode(bytes, `twin ${id}`, (fields) => {
     fields.same('id', fields.u32(), id)
-    const publicKey = fields.take(32).slice()
+    const publicKey = new Uint8Array(fields.take(32))
     const relay = fields.option(() => fields.text())
     fields.list(MAX_ENTITIES, () => [fields.u32(), fields.blob()])
     const pk = fields.option(() => fields.blob())
@@ -40,7 +40,7 @@ export function decodeTwin(bytes: Uint8Array, id: number): Twin {
       keyType: undefined,
       publicKey,
       relays: splitRelays(relay),
-      pk: pk === undefined || pk.length === 0 ? undefined : pk.slice(),
+      pk: pk === undefined || pk.length === 0 ? undefined : new Uint8Array(pk),
     }
   })
 }
