@@ -17,6 +17,8 @@ export interface Gpu {
   readonly driver: string
   /** -1 where there is none. */
   readonly numaNode: number
+  /** NVIDIA's name of it, `GPU-…`; '' where its driver does not tell. */
+  readonly uuid: string
 }
 
 /** What the driver says at the moment, for those who run the machine. */

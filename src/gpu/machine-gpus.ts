@@ -87,6 +87,7 @@ export class MachineGpus implements Gpus {
       ...memoryOf(one, nvidia?.get(one.slot)),
       driver: one.driver,
       numaNode: one.numaNode,
+      uuid: nvidia?.get(one.slot)?.uuid ?? '',
     }))
   }
 

@@ -2,6 +2,8 @@ import { runProcess } from '../process/run.ts'
 
 /** What NVIDIA's driver tells of one GPU. */
 export interface NvidiaFacts {
+  /** `GPU-…`, by which container engines are asked for it. */
+  readonly uuid: string
   /** Bytes. */
   readonly memory: number | undefined
   /** Degrees Celsius. */
@@ -14,7 +16,7 @@ export interface NvidiaFacts {
 /** Whether confidential computing is on, as the driver says; for all GPUs of the machine alike. */
 export type ConfidentialState = 'on' | 'off' | 'devtools' | 'unknown'
 
-const FIELDS = ['pci.bus_id', 'memory.total', 'temperature.gpu', 'driver_version', 'name']
+const FIELDS = ['pci.bus_id', 'uuid', 'memory.total', 'temperature.gpu', 'driver_version', 'name']
 const TIMEOUT_MS = 5000
 const MAX_OUTPUT_BYTES = 64 * 1024
 
@@ -28,11 +30,12 @@ export async function askNvidia(): Promise<ReadonlyMap<string, NvidiaFacts> | un
 export function parseNvidia(text: string): ReadonlyMap<string, NvidiaFacts> {
   const found = new Map<string, NvidiaFacts>()
   for (const line of text.split('\n').slice(0, 256)) {
-    const [bus = '', memory = '', temperature = '', driverVersion = '', ...name] = line.split(', ')
+    const [bus = '', uuid = '', memory = '', temperature = '', driverVersion = '', ...name] = line.split(', ')
     const [, domain, rest] =
       /^[0-9a-f]{0,4}([0-9a-f]{4})(:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])$/i.exec(bus) ?? []
     if (domain === undefined || rest === undefined) continue
     found.set(`${domain}${rest}`.toLowerCase(), {
+      uuid: /^GPU-[\w-]{1,64}$/.test(uuid) ? uuid : '',
       memory: /^\d{1,9}$/.test(memory) ? Number(memory) * 1024 * 1024 : undefined,
       temperature: /^-?\d{1,4}$/.test(temperature) ? Number(temperature) : undefined,
       driverVersion,

@@ -183,8 +183,8 @@ function code(expected: GpuError['code']) {
 
 test('what nvidia-smi prints', () => {
   const printed = [
-    '00000000:41:00.0, 81559, 31, 550.54.15, NVIDIA H100 80GB HBM3',
-    '00000001:61:00.0, [N/A], [N/A], 550.54.15, NVIDIA H100, special',
+    '00000000:41:00.0, GPU-5c89852c-d268-c3f3-1b07-005d5ae1dc3f, 81559, 31, 550.54.15, NVIDIA H100 80GB HBM3',
+    '00000001:61:00.0, [N/A], [N/A], [N/A], 550.54.15, NVIDIA H100, special',
     'No devices were found',
   ].join('\n')
   assert.deepEqual(
@@ -193,6 +193,7 @@ test('what nvidia-smi prints', () => {
       [
         '0000:41:00.0',
         {
+          uuid: 'GPU-5c89852c-d268-c3f3-1b07-005d5ae1dc3f',
           memory: 81559 * 1024 ** 2,
           temperature: 31,
           driverVersion: '550.54.15',
@@ -202,6 +203,7 @@ test('what nvidia-smi prints', () => {
       [
         '0001:61:00.0',
         {
+          uuid: '',
           memory: undefined,
           temperature: undefined,
           driverVersion: '550.54.15',
@@ -235,7 +237,7 @@ test('the driver is asked through PATH, and may be missing or broken', async (t)
     return await gpus.states()
   }
   const [first] = await states(
-    'case $1 in conf*) echo "CC status: ON";; *) echo "00000000:41:00.0, 81559, 31, 550.54.15, H100";; esac',
+    'case $1 in conf*) echo "CC status: ON";; *) echo "00000000:41:00.0, GPU-1, 81559, 31, 550.54.15, H100";; esac',
   )
   assert.deepEqual(
     [first?.memory, first?.memoryFrom, first?.temperature, first?.confidentialComputing],
