@@ -122,7 +122,7 @@ export function createDeployments(options: DeploymentsOptions): Deployments {
 
     list(twinId) {
       const keepers = twinId === undefined ? book.all() : book.ofTwin(twinId)
-      const views = [...keepers].map((keeper) => keeper.view())
+      const views = [...keepers].sort(byId).map((keeper) => keeper.view())
       if (twinId === undefined) return views
       return views.filter(({ results }) =>
         results.some(({ state }) => state !== 'deleted' && state !== 'error'),
@@ -146,6 +146,10 @@ export function createDeployments(options: DeploymentsOptions): Deployments {
       }
     },
   }
+}
+
+function byId(a: Keeper, b: Keeper): number {
+  return a.twinId - b.twinId || (a.contractId < b.contractId ? -1 : 1)
 }
 
 function deferred() {
