@@ -1,0 +1,169 @@
+import { promisify } from 'node:util'
+import { gzip } from 'node:zlib'
+import { messageOf } from '../../../../src/errors.ts'
+import type { MachineLogs } from '../machine-logs.ts'
+import { createLineBuffer, type LineBuffer } from './line-buffer.ts'
+import type { Output } from './output.ts'
+import { openSink, type Sink } from './sink.ts'
+
+export interface LogPumpOptions {
+  readonly machineId: string
+  readonly logs: MachineLogs
+  readonly output: Output
+  readonly allowLocal: boolean
+  /** Of each chunk by itself. */
+  readonly compression: 'gzip' | 'none'
+  /** Lines that wait for the output. */
+  readonly bufferBytes: number
+  /** First pause after a failure; doubled with each. */
+  readonly retryMs: number
+  readonly maxRetryMs: number
+  /** For a connection to be made, and for one chunk. */
+  readonly deadlineMs: number
+}
+
+/** How a pump does. */
+export interface PumpState {
+  readonly connected: boolean
+  /** Why it is not, or why the log is not read; '' when all is well, or nothing was tried yet. */
+  readonly problem: string
+  readonly sentChunks: number
+  readonly droppedLines: number
+}
+
+/** Of lines that were written before. */
+const TAIL_LINES = 100
+const compress = promisify(gzip)
+
+/** Carries the log of one machine to one output until it is stopped. */
+export class LogPump {
+  readonly #options: LogPumpOptions
+  readonly #buffer: LineBuffer
+  readonly #controller = new AbortController()
+  readonly #ended: Promise<unknown>
+  #wake = () => {}
+  #sink: Sink | undefined
+  #outputProblem = ''
+  #logProblem = ''
+  #sentChunks = 0
+
+  /** Begins at once. */
+  constructor(options: LogPumpOptions) {
+    this.#options = options
+    this.#buffer = createLineBuffer(options.bufferBytes)
+    this.#ended = Promise.all([this.#read(), this.#send()])
+  }
+
+  get state(): PumpState {
+    return {
+      connected: this.#sink !== undefined,
+      problem: [this.#outputProblem, this.#logProblem].filter((one) => one !== '').join('; '),
+      sentChunks: this.#sentChunks,
+      droppedLines: this.#buffer.dropped,
+    }
+  }
+
+  /** What was not sent is gone. */
+  async stop(): Promise<void> {
+    this.#controller.abort()
+    this.#wake()
+    this.#sink?.close()
+    await this.#ended
+  }
+
+  async #read(): Promise<void> {
+    const { logs, machineId, retryMs, maxRetryMs } = this.#options
+    const { signal } = this.#controller
+    let since: string | undefined
+    let pause = retryMs
+    while (!signal.aborted) {
+      let [lines, timed] = [0, false]
+      try {
+        const position = since === undefined ? {} : { since }
+        for await (const line of logs.follow(machineId, {
+          tail: TAIL_LINES,
+          signal,
+          ...position,
+        })) {
+          lines++
+          pause = retryMs
+          this.#logProblem = ''
+          timed = line.time !== undefined
+          // What was the last of the time before comes again.
+          if (line.time !== undefined && since !== undefined && line.time <= since) continue
+          since = line.time ?? since
+          this.#buffer.push(line.text)
+          this.#wake()
+        }
+        this.#logProblem = 'the machine does not run'
+      } catch (error) {
+        if (signal.aborted) return
+        this.#logProblem = `its log cannot be read: ${messageOf(error)}`
+      }
+      // Where lines have no time, the time is that of now.
+      if (lines > 0 && !timed) since = `${new Date().toISOString().slice(0, -1)}000000Z`
+      await sleep(pause, signal)
+      pause = Math.min(pause * 2, maxRetryMs)
+    }
+  }
+
+  async #send(): Promise<void> {
+    const { retryMs, maxRetryMs } = this.#options
+    const { signal } = this.#controller
+    let pause = retryMs
+    /** Taken, and not sent. */
+    let chunk: Uint8Array | undefined
+    while (!signal.aborted) {
+      try {
+        if (this.#sink?.lost) throw new Error('the connection was lost')
+        this.#sink ??= await this.#open()
+        chunk ??= this.#buffer.take()
+        if (chunk === undefined) {
+          await new Promise<void>((resolve) => {
+            this.#wake = resolve
+          })
+          continue
+        }
+        await this.#sink.send(await this.#packed(chunk))
+        chunk = undefined
+        this.#sentChunks++
+        pause = retryMs
+      } catch (error) {
+        this.#sink?.close()
+        this.#sink = undefined
+        if (signal.aborted) return
+        this.#outputProblem = `${this.#options.output.shown}: ${messageOf(error)}`
+        await sleep(pause, signal)
+        pause = Math.min(pause * 2, maxRetryMs)
+      }
+    }
+  }
+
+  async #open(): Promise<Sink> {
+    const { output, allowLocal, deadlineMs } = this.#options
+    const { signal } = this.#controller
+    const onLost = () => this.#wake()
+    const sink = await openSink(output, { allowLocal, deadlineMs, onLost, signal })
+    this.#outputProblem = ''
+    if (signal.aborted) sink.close()
+    return sink
+  }
+
+  async #packed(chunk: Uint8Array): Promise<Uint8Array> {
+    return this.#options.compression === 'none' ? chunk : await compress(chunk)
+  }
+}
+
+function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve()
+    const done = () => {
+      clearTimeout(timer)
+      signal.removeEventListener('abort', done)
+      resolve()
+    }
+    // Not all at once, where many wait for one output.
+    const timer = setTimeout(done, ms * (0.5 + Math.random() / 2))
+    signal.addEventListener('abort', done)
+  })
+}
