@@ -7,6 +7,7 @@ import {
 } from '../plugins/zos/registry/chain-registry.ts'
 import type { Contract, Registry } from '../plugins/zos/registry/registry.ts'
 import { within } from '../src/deadline.ts'
+import { createSelfSigned, type PemPair } from '../src/tls/self-signed.ts'
 import { eventually } from './helpers/zos-registry.ts'
 import { type ChainStandIn, type Manner, put, startChain } from './helpers/zos-registry-chain.ts'
 import {
@@ -36,8 +37,8 @@ const CONTRACT: Contract = {
 }
 
 /** A chain on which the node is known. */
-async function furnished(): Promise<ChainStandIn> {
-  const chain = await startChain()
+async function furnished(tls?: PemPair): Promise<ChainStandIn> {
+  const chain = await startChain(tls)
   put(chain, STORAGE.node(NODE), nodeBytes(NODE, 5, 17))
   put(chain, STORAGE.nodeOfTwin(17), u32(NODE))
   put(chain, STORAGE.twinOfAccount(new Uint8Array(32).fill(9)), u32(17))
@@ -55,7 +56,7 @@ async function withChains(
   count: number,
   work: (chains: readonly ChainStandIn[]) => Promise<void>,
 ): Promise<void> {
-  const chains = await Promise.all(Array.from({ length: count }, furnished))
+  const chains = await Promise.all(Array.from({ length: count }, () => furnished()))
   try {
     await within(60_000, work(chains), 'end its test')
   } finally {
@@ -108,6 +109,27 @@ for (const scheme of SCHEMES) {
         assert.deepEqual(await registry.activeContracts(), [])
       })
     }))
+
+  test(`a node of the chain over ${scheme}s has to have a certificate that is trusted`, async () => {
+    const pair = createSelfSigned(['127.0.0.1'], Date.now())
+    const chain = await furnished(pair)
+    const urls = [chain.url(scheme)]
+    try {
+      await withRegistry({ urls, ca: pair.cert }, async (registry) => {
+        assert.deepEqual(await registry.contract(BIG), CONTRACT)
+      })
+      const { cert: other } = createSelfSigned(['127.0.0.1'], Date.now())
+      for (const ca of [undefined, other]) {
+        const calls = chain.calls.length
+        await withRegistry({ urls, ca }, async (registry) => {
+          await assert.rejects(registry.contract(BIG), { code: 'REGISTRY_UNREACHABLE' })
+        })
+        assert.equal(chain.calls.length, calls)
+      }
+    } finally {
+      await chain.stop()
+    }
+  })
 
   test(`many lookups at once over ${scheme} get each its own answer`, () =>
     withChains(1, async ([chain]) => {

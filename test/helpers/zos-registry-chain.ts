@@ -1,6 +1,8 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
 import { type WebSocket, WebSocketServer } from 'ws'
+import type { PemPair } from '../../src/tls/self-signed.ts'
 
 /** How a stand-in answers a request, given what a good answer is. */
 export type Manner = (good: string) => string | Uint8Array | 'silence' | 'cut' | 'status 500'
@@ -12,6 +14,7 @@ export interface ChainStandIn {
   /** Methods that were called, oldest first. */
   readonly calls: string[]
   manner: Manner
+  /** With TLS, the scheme has its `s`. */
   url(scheme: 'http' | 'ws'): URL
   /** WebSockets that are open. */
   sockets(): number
@@ -26,7 +29,8 @@ export function put(chain: ChainStandIn, key: Uint8Array, value: Uint8Array): vo
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex')
 
-export async function startChain(): Promise<ChainStandIn> {
+/** @param tls Certificate and key of a server with TLS. */
+export async function startChain(tls?: PemPair): Promise<ChainStandIn> {
   const storage = new Map<string, string>()
   const calls: string[] = []
   const connections = new Set<Socket>()
@@ -61,9 +65,10 @@ export async function startChain(): Promise<ChainStandIn> {
     response.end(sent)
   }
 
-  const server = createServer((request, response) => {
+  const handle = (request: IncomingMessage, response: ServerResponse) => {
     overHttp(request, response).catch(() => response.destroy())
-  })
+  }
+  const server = tls ? createTlsServer(tls, handle) : createServer(handle)
   server.on('connection', (socket) => {
     connections.add(socket)
     socket.on('close', () => connections.delete(socket))
@@ -86,7 +91,8 @@ export async function startChain(): Promise<ChainStandIn> {
     storage,
     calls,
     manner: (good) => good,
-    url: (scheme) => new URL(`${scheme}://127.0.0.1:${port}/some/key?token=secret`),
+    url: (scheme) =>
+      new URL(`${scheme}${tls ? 's' : ''}://127.0.0.1:${port}/some/key?token=secret`),
     sockets: () => clients.size,
     cut() {
       for (const socket of clients) socket.terminate()
