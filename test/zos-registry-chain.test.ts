@@ -134,7 +134,7 @@ for (const scheme of SCHEMES) {
   test(`many lookups at once over ${scheme} get each its own answer`, () =>
     withChains(1, async ([chain]) => {
       assert.ok(chain)
-      const ids = Array.from({ length: 100 }, (_, at) => BigInt(at + 1))
+      const ids = Array.from({ length: 300 }, (_, at) => BigInt(at + 1))
       for (const id of ids) {
         put(chain, STORAGE.contract(id), contractBytes({ ...CONTRACT, contractId: id }))
       }
@@ -255,6 +255,24 @@ test('answers over ws that nobody waits for are passed over', () =>
       await assert.rejects(registry.contract(BIG), /no answer within/)
       chain.manner = () => '{"error":{"code":-32700,"message":"Parse error"},"id":null}'
       await assert.rejects(registry.contract(BIG), /error -32700, "Parse error"/)
+    })
+  }))
+
+test('lookups are refused where far too many wait', () =>
+  withChains(1, async ([chain]) => {
+    assert.ok(chain)
+    chain.manner = () => 'silence'
+    await withRegistry({ urls: [chain.url('ws')], timeoutMs: 60_000 }, async (registry) => {
+      const aborts = Array.from({ length: 2048 }, () => new AbortController())
+      const waiting = aborts.map(({ signal }) => registry.contract(BIG, signal))
+      await assert.rejects(registry.contract(BIG), {
+        code: 'REGISTRY_UNREACHABLE',
+        message: 'Cannot ask the chain: too many lookups wait',
+      })
+      for (const abort of aborts) abort.abort(new Error('given up'))
+      for (const { status } of await Promise.allSettled(waiting)) assert.equal(status, 'rejected')
+      chain.manner = (good) => good
+      assert.deepEqual(await registry.contract(BIG), CONTRACT)
     })
   }))
 

@@ -1,12 +1,16 @@
 import { isHex, toHex } from '../../../../src/attest/hex.ts'
+import { createSlots } from '../../../../src/engine/slots.ts'
 import { messageOf } from '../../../../src/errors.ts'
 import { RegistryError } from '../registry.ts'
 import { badAnswer, type Endpoint, unreachable } from './endpoint.ts'
 import { createHttpEndpoint } from './http-endpoint.ts'
 import { createWebSocketEndpoint } from './web-socket-endpoint.ts'
 
-/** Lookups that may be under way at once; callers decide how many there are. */
-const MAX_LOOKUPS = 256
+/** Lookups under way at once; the others wait. */
+const AT_ONCE = 32
+
+/** Lookups in all; callers decide how many there are. */
+const MAX_LOOKUPS = 2048
 
 /** Keys in one request. */
 const KEYS_AT_ONCE = 100
@@ -39,19 +43,23 @@ export interface ChainClient {
   close(): void
 }
 
+/** One call to one node. */
+type Ask<T> = (endpoint: Endpoint, signal: AbortSignal) => Promise<T>
+
 export function createChainClient(options: ChainClientOptions): ChainClient {
   const endpoints = options.urls.map((url) =>
     /^wss?:$/.test(url.protocol)
       ? createWebSocketEndpoint(url, options.ca)
       : createHttpEndpoint(url, options.ca),
   )
+  const slots = createSlots(AT_ONCE)
   let first = 0
   let lookups = 0
 
-  /** One call to one node, with its own deadline. */
+  /** With a deadline of its own. */
   async function callOne<T>(
     endpoint: Endpoint,
-    ask: (endpoint: Endpoint, signal: AbortSignal) => Promise<T>,
+    ask: Ask<T>,
     signal: AbortSignal | undefined,
   ): Promise<T> {
     const late = new AbortController()
@@ -69,32 +77,34 @@ export function createChainClient(options: ChainClientOptions): ChainClient {
     }
   }
 
-  async function call<T>(
-    ask: (endpoint: Endpoint, signal: AbortSignal) => Promise<T>,
-    signal: AbortSignal | undefined,
-  ): Promise<T> {
+  async function call<T>(ask: Ask<T>, signal: AbortSignal | undefined): Promise<T> {
     if (lookups >= MAX_LOOKUPS) {
       throw new RegistryError('REGISTRY_UNREACHABLE', 'Cannot ask the chain: too many lookups wait')
     }
     lookups++
     try {
-      const errors: RegistryError[] = []
-      for (let tries = 0, at = first; tries < endpoints.length; tries++) {
-        try {
-          const answer = await callOne(endpoints[at] as Endpoint, ask, signal)
-          first = at
-          return answer
-        } catch (error) {
-          signal?.throwIfAborted()
-          if (!(error instanceof RegistryError)) throw error
-          errors.push(error)
-        }
-        at = (at + 1) % endpoints.length
-      }
-      throw allFailed(errors)
+      const leave = await slots.take(signal)
+      return await callInTurn(ask, signal).finally(leave)
     } finally {
       lookups--
     }
+  }
+
+  async function callInTurn<T>(ask: Ask<T>, signal: AbortSignal | undefined): Promise<T> {
+    const errors: RegistryError[] = []
+    for (let tries = 0, at = first; tries < endpoints.length; tries++) {
+      try {
+        const answer = await callOne(endpoints[at] as Endpoint, ask, signal)
+        first = at
+        return answer
+      } catch (error) {
+        signal?.throwIfAborted()
+        if (!(error instanceof RegistryError)) throw error
+        errors.push(error)
+      }
+      at = (at + 1) % endpoints.length
+    }
+    throw allFailed(errors)
   }
 
   async function someValues(keys: readonly string[], signal: AbortSignal | undefined) {

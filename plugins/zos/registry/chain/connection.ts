@@ -5,7 +5,7 @@ import { badAnswer, MAX_ANSWER_BYTES, readReply, requestText, unreachable } from
 /** Time a connection is kept that nothing is asked over. */
 const IDLE_MS = 30_000
 
-/** Requests that may wait for their replies at once. */
+/** Requests that may wait for their replies at once: more than are ever asked for. */
 const MAX_WAITING = 256
 
 interface Waiting {
