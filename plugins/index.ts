@@ -8,6 +8,7 @@ import nitro from './nitro/index.ts'
 import supervisor from './supervisor/index.ts'
 import tdx from './tdx/index.ts'
 import uploads from './uploads/index.ts'
+import zos from './zos/index.ts'
 
 /** Every built-in plugin: one import and one line each, so that bundlers see them. */
 export const builtins: readonly AnyPlugin[] = [
@@ -19,5 +20,6 @@ export const builtins: readonly AnyPlugin[] = [
   guest,
   kms,
   supervisor,
+  zos,
   gpu,
 ]

@@ -1,0 +1,72 @@
+import type { Permissions } from '../../src/plugin.ts'
+import type { Config } from './config.ts'
+
+/** Programs that tell of the node. */
+const TOOLS = ['dmidecode', 'virt-what', 'zinit', 'wg'] as const
+
+/** Programs of disks, volumes and networks of the host. */
+const PRIVILEGED = [
+  'ip',
+  'nft',
+  'sysctl',
+  'mkfs.ext4',
+  'losetup',
+  'mount',
+  'umount',
+  'btrfs',
+] as const
+
+/** What the plugin touches with a configuration. */
+export function permissions(config: Config): Permissions {
+  const { drivers, gateway, zdb, cloud_hypervisor: hypervisor } = config
+  const secrets = [
+    config.bus_password,
+    config.relay?.identity,
+    zdb?.password,
+    ...Object.values(config.registries).map(({ password }) => password),
+  ]
+  const own = [config.registry, config.data_dir, gateway.traefik_dir]
+  const paths = own.flatMap((path) => path ?? [])
+  const urls = [...(config.chain_url ?? []), config.kyc_url, config.bus]
+  const machines = drivers.zmachine === 'cloud-hypervisor'
+  return {
+    read: [
+      config.engine_socket,
+      ...paths,
+      ...secrets.flatMap((secret) => secret?.file ?? []),
+      '/proc',
+      '/sys',
+    ],
+    write: [config.engine_socket, ...paths],
+    net: [
+      `unix:${config.engine_socket}`,
+      ...[...urls, ...(config.relay?.urls ?? [])].flatMap((url) => (url ? hostOf(url) : [])),
+      ...[zdb?.address, gateway.http, gateway.tls].flatMap((address) => address ?? []),
+    ],
+    run: [
+      ...TOOLS,
+      'nvidia-smi',
+      '/bin/kill',
+      ...PRIVILEGED,
+      ...(machines ? [hypervisor.program[0] ?? '', hypervisor.virtiofsd[0] ?? ''] : []),
+      ...(config.nic_hook?.slice(0, 1) ?? []),
+    ],
+    // The last one is read by Deno itself whenever it starts a process.
+    env: ['PATH', 'NODE_V8_COVERAGE'],
+  }
+}
+
+const PORTS: Readonly<Record<string, string>> = {
+  'http:': '80',
+  'ws:': '80',
+  'https:': '443',
+  'wss:': '443',
+  'redis:': '6379',
+  'rediss:': '6379',
+}
+
+/** `host:port`, the port also where the URL leaves it out. */
+function hostOf(url: string): string {
+  const { hostname, port, protocol } = new URL(url)
+  return `${hostname}:${port || PORTS[protocol]}`
+}
