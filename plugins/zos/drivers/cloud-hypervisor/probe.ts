@@ -1,0 +1,73 @@
+import { access, constants, stat } from 'node:fs/promises'
+import { errnoOf } from '../../../../src/errors.ts'
+import type { DriverProbe } from '../driver.ts'
+import type { HostCommands } from '../network-host/host-commands.ts'
+import { MAX_RUN_FOLDER } from './machine-files.ts'
+import { oldProblem } from './versions.ts'
+import type { VmPayload } from './vm-config.ts'
+
+export interface ProbeOptions {
+  readonly host: HostCommands
+  readonly hypervisor: string
+  readonly virtiofsd: string
+  /** Usually `/dev/kvm`. */
+  readonly kvmPath: string
+  readonly payload: VmPayload
+  readonly runFolder: string
+}
+
+/** Whether this process may run virtual machines here. */
+export async function probeHypervisor(options: ProbeOptions): Promise<DriverProbe> {
+  const { host, hypervisor, virtiofsd, kvmPath, payload, runFolder } = options
+  const version = await host.run(hypervisor, '--version')
+  if (!version.ok) return no(`${version.problem}${remedyOf(version.errno)}`)
+  const [, told = version.stdout.trim()] = /cloud-hypervisor v?(\S+)/.exec(version.stdout) ?? []
+  const old = oldProblem(told.slice(0, 60))
+  if (old !== undefined) return no(old)
+  const kvm = await problemOf(kvmPath, constants.R_OK | constants.W_OK)
+  if (kvm !== undefined) return no(`virtual machines need ${kvmPath}: ${kvm}`)
+  for (const path of Object.entries(payload)) {
+    if (path[0] === 'cmdline') continue
+    const missing = await problemOf(path[1], constants.R_OK)
+    if (missing !== undefined) return no(`the ${path[0]} "${path[1]}" cannot be read: ${missing}`)
+  }
+  if (Buffer.byteLength(runFolder) > MAX_RUN_FOLDER) {
+    return no(`the folder for sockets is longer than ${MAX_RUN_FOLDER} bytes: "${runFolder}"`)
+  }
+  const tap = await tapProblem(host)
+  if (tap !== undefined) return no(tap)
+  const shares = await host.run(virtiofsd, '--version')
+  if (shares.ok) return { able: true }
+  return { able: true, warning: `machines with volumes will fail: ${shares.problem}` }
+}
+
+function no(reason: string): DriverProbe {
+  return { able: false, reason }
+}
+
+function remedyOf(errno: string | undefined): string {
+  return errno === 'ENOENT' ? '; install cloud-hypervisor' : ''
+}
+
+async function problemOf(path: string, mode: number): Promise<string | undefined> {
+  try {
+    await stat(path)
+    await access(path, mode)
+    return undefined
+  } catch (error) {
+    const errno = errnoOf(error)
+    if (errno === 'ENOENT') return 'it is not there'
+    if (errno === 'EACCES' || errno === 'EPERM') return 'this process may not use it'
+    return errno ?? 'it cannot be looked at'
+  }
+}
+
+/** Whether network cards can be made. */
+async function tapProblem(host: HostCommands): Promise<string | undefined> {
+  const name = `cvmd-${process.pid.toString(36).slice(-8)}t`
+  const made = await host.run('ip', 'tuntap', 'add', 'dev', name, 'mode', 'tap')
+  await host.run('ip', 'link', 'del', 'dev', name)
+  return made.ok
+    ? undefined
+    : `network cards cannot be made, which needs CAP_NET_ADMIN: ${made.problem}`
+}
