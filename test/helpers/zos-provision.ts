@@ -114,12 +114,14 @@ export class MemoryRegistry implements Registry {
 
 export type Step = 'provision' | 'update' | 'deprovision' | 'pause' | 'resume'
 
+/** What runs, by id: its data, and whether it is paused. */
+export type World = Map<string, { data: string; paused: boolean }>
+
 /** A driver that keeps what it made in a map, and does as it is told. */
 export class FakeDriver implements Driver {
   readonly type: WorkloadType
   readonly name = 'fake'
-  /** What runs: the data by id, and whether it is paused. */
-  readonly world: Map<string, { data: string; paused: boolean }>
+  readonly world: World
   readonly calls: string[]
   /** Called before each step; may wait, or throw. The answer becomes its result. */
   script: (step: Step, task: Task) => unknown = (_step, task) => ({ id: task.id })
@@ -184,7 +186,7 @@ const FAKED = ['zmount', 'volume', 'network', 'ip', 'zmachine', 'zdb'] as const
 /** A node with fakes below it, and what was seen of it. */
 export class TestNode {
   readonly registry = new MemoryRegistry()
-  readonly world = new Map<string, { data: string; paused: boolean }>()
+  readonly world: World
   readonly calls: string[] = []
   readonly drivers = new Map<WorkloadType, FakeDriver>()
   readonly events: string[] = []
@@ -194,8 +196,9 @@ export class TestNode {
   deployments: Deployments
   readonly #more: Partial<DeploymentsOptions>
 
-  constructor(folder: string, more: Partial<DeploymentsOptions> = {}) {
+  constructor(folder: string, more: Partial<DeploymentsOptions> = {}, world: World = new Map()) {
     this.folder = folder
+    this.world = world
     this.#more = more
     for (const type of FAKED) this.drivers.set(type, new FakeDriver(type, this.world, this.calls))
     this.deployments = this.#create()

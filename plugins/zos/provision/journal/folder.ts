@@ -1,4 +1,4 @@
-import { copyFile, readdir, readFile, rename, rm, truncate } from 'node:fs/promises'
+import { copyFile, readdir, readFile, rename, rm, rmdir, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import { errnoOf, messageOf } from '../../../../src/errors.ts'
 import { syncDirectory, TEMPORARY_PREFIX } from '../../../../src/files/atomic-file.ts'
@@ -53,7 +53,10 @@ export async function readFolder(stateFolder: string): Promise<FoundAll> {
   const files: { twin: string; name: string }[] = []
   for (const twin of await readdir(stateFolder)) {
     if (!TWIN.test(twin)) continue
-    for (const name of await list(join(stateFolder, twin), problems)) {
+    const names = await list(join(stateFolder, twin), problems)
+    // Only the last step of erasing a deployment was missing.
+    if (names.length === 0) await rmdir(join(stateFolder, twin)).catch(() => undefined)
+    for (const name of names) {
       if (DAMAGED.test(name)) incomplete = true
       if (name.startsWith(TEMPORARY_PREFIX)) {
         await rm(join(stateFolder, twin, name), { force: true }).catch(() => undefined)
