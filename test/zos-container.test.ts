@@ -1,14 +1,22 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdirSync, readFileSync } from 'node:fs'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { createContainerMachineDriver } from '../plugins/zos/drivers/container/machine.ts'
+import { WebSocketServer } from 'ws'
+import { containerLogs } from '../plugins/zos/drivers/container/container-logs.ts'
+import {
+  type ContainerMachineOptions,
+  createContainerMachineDriver,
+} from '../plugins/zos/drivers/container/machine.ts'
 import type { Crash } from '../plugins/zos/drivers/driver.ts'
-import type { GpuClaims } from '../plugins/zos/drivers/gpu-claims.ts'
 import { volumePath } from '../plugins/zos/drivers/names.ts'
 import { createEngineNetworkDriver } from '../plugins/zos/drivers/network-engine/network.ts'
-import { TEST_IMAGE, type TestEngine, useEngine } from './helpers/engine.ts'
+import { createZlogsDriver } from '../plugins/zos/drivers/zlogs/driver.ts'
+import { imageFiles, TEST_IMAGE, type TestEngine, useEngine } from './helpers/engine.ts'
+import { startRegistry } from './helpers/registry.ts'
 import {
   driverError,
   eventually,
@@ -21,7 +29,11 @@ import {
 const engineOf = useEngine()
 const full = (process.env.CVMD_TEST_RUNTIME ?? 'node') === 'node'
 
-function drivers(engine: TestEngine, more: { readonly gpus?: GpuClaims } = {}, owner = 'node-1') {
+function drivers(
+  engine: TestEngine,
+  more: Partial<ContainerMachineOptions> = {},
+  owner = 'node-1',
+) {
   const dataDir = join(engine.folder, 'zos')
   const warnings: string[] = []
   const options = {
@@ -358,5 +370,186 @@ test('a network is made, kept and changed', async (t) => {
     )
   }
   await network.deprovision(update)
+  await assertNothing(engine)
+})
+
+test('an image is pulled with its progress, once, by who may have it', async (t) => {
+  const engine = await engineOf(t)
+  if (!engine) return
+  const registry = await startRegistry(t, {
+    address: engine.hostAddress,
+    runnable: { files: imageFiles(), command: ['sh', '-c', 'echo from the image; sleep 1000'] },
+  })
+  registry.credentials = { username: 'user', password: 'canary-password' }
+  const asked: string[] = []
+  const credentials = (host: string) => {
+    asked.push(host)
+    return registry.credentials
+  }
+  const { machine: nobody, network } = drivers(engine)
+  const { light } = drivers(engine, { credentials })
+  const data = machineData('10.44.2.9')
+  const vm = (image: string) =>
+    tasksOf({
+      workloads: [
+        NETWORK,
+        workloadOf('zmachine', 'vm', { ...data, flist: `docker://${image}` }),
+        workloadOf('zmachine-light', 'small', { ...data, flist: `docker://${image}` }),
+      ],
+    })
+  const image = `${registry.host}/team/app:1`
+  const { of, told } = vm(image)
+  await network.provision(of('network', 'net'))
+  await assert.rejects(nobody.provision(of('zmachine', 'vm')), (error) => {
+    assert.doesNotMatch(String(error), /canary/)
+    return driverError('failed', /^Cannot pull image /)(error)
+  })
+  assert.deepEqual(told.splice(0), ['downloading 0 %'])
+  const small = of('zmachine-light', 'small')
+  const result = { id: '7-40-small', ip: '10.44.2.9', mycelium_ip: '', console_url: '' }
+  assert.deepEqual(await light.provision(small), result)
+  assert.deepEqual(asked, [registry.host])
+  assert.equal(told[0], 'downloading 0 %')
+  for (const text of told) assert.match(text, /^downloading \d+ %$/)
+  const pulls = registry.pulls()
+  await eventually('its line', async () => (await light.logs?.(small, 5)) === 'from the image')
+  await light.deprovision(small)
+  // It is here now, for everybody on this node.
+  told.splice(0)
+  await nobody.provision(of('zmachine', 'vm'))
+  assert.deepEqual([registry.pulls(), told], [pulls, []])
+  await nobody.deprovision(of('zmachine', 'vm'))
+
+  const missing = vm(`${registry.host}/team/app:missing`).of('zmachine-light', 'small')
+  await assert.rejects(light.provision(missing), driverError('failed', /^Cannot pull image /))
+  const gone = vm('127.0.0.1:1/app').of('zmachine-light', 'small')
+  await assert.rejects(light.provision(gone), driverError('transient', /^Cannot pull image /))
+  await network.deprovision(of('network', 'net'))
+  await engine.client.images.remove(image)
+  await assertNothing(engine)
+})
+
+test('half-made, changed and doubled machines end as one that is asked for', async (t) => {
+  const engine = await engineOf(t)
+  if (!engine) return
+  const { client } = engine
+  const { machine, network } = drivers(engine)
+  const tasks = (cpu: number) =>
+    tasksOf({
+      workloads: [
+        NETWORK,
+        workloadOf('zmachine', 'vm', machineData('10.44.2.9', { cpu })),
+        workloadOf('zmachine', 'other', machineData('10.44.2.9')),
+      ],
+    })
+  const { of } = tasks(1)
+  const vm = of('zmachine', 'vm')
+  await network.provision(of('network', 'net'))
+  const Labels = { 'org.cvmd.zos.owner': 'node-1', 'org.cvmd.zos.workload': '7-40-vm' }
+  await client.containers.create('7-40-vm', { Image: TEST_IMAGE, Labels })
+  await client.containers.create('renamed', { Image: TEST_IMAGE, Labels })
+  await machine.provision(vm)
+  const [made, ...others] = await client.containers.list()
+  assert.deepEqual([made?.Names, made?.State, others], [['/7-40-vm'], 'running', []])
+  await assert.rejects(
+    machine.provision(of('zmachine', 'other')),
+    driverError('failed', /^ip 10\.44\.2\.9 is in use by another machine$/),
+  )
+  assert.equal((await client.containers.list()).length, 1)
+
+  // After a restart of the host it is started again, with its files.
+  await client.containers.stop('7-40-vm', { seconds: 1 })
+  await machine.provision(vm)
+  assert.equal((await client.containers.inspect('7-40-vm')).Id, made?.Id)
+  await machine.provision(tasks(2).of('zmachine', 'vm'))
+  const changed = await client.containers.inspect('7-40-vm')
+  assert.notEqual(changed.Id, made?.Id)
+  const { CpuQuota, Memory } = changed.HostConfig as unknown as Record<string, number>
+  assert.deepEqual([CpuQuota, Memory], [200_000, 268_435_456])
+  await client.containers.remove('7-40-vm', { force: true })
+  await assert.rejects(async () => machine.pause?.(vm), driverError('failed', /does not run$/))
+  await machine.resume?.(vm)
+  await machine.deprovision(vm)
+  await network.deprovision(of('network', 'net'))
+  await assertNothing(engine)
+})
+
+test('a machine gets its public address on the network that was made for them', async (t) => {
+  const engine = await engineOf(t)
+  if (!engine) return
+  const { machine, network } = drivers(engine, { publicNetwork: 'public' })
+  await engine.client.networks.create({
+    Name: 'public',
+    IPAM: { Config: [{ Subnet: '10.45.0.0/24' }] },
+  })
+  const data = machineData('10.44.2.9', { entrypoint: SERVE, env: new Map([['NAME', 'vm']]) })
+  const { of } = tasksOf({
+    workloads: [
+      NETWORK,
+      workloadOf('ip', 'pub', { v4: true, v6: false }),
+      workloadOf('zmachine', 'vm', { ...data, network: { ...data.network, publicIp: 'pub' } }),
+    ],
+    results: { pub: { data: '{"ip":"10.45.0.7/24","ip6":"","gateway":"10.45.0.1"}' } },
+  })
+  await network.provision(of('network', 'net'))
+  const vm = of('zmachine', 'vm')
+  await machine.provision(vm)
+  for (const ip of ['10.44.2.9', '10.45.0.7']) {
+    await eventually('its greeting', () => hear(engine, ip) === 'hello from vm\n')
+  }
+  await machine.deprovision(vm)
+  await network.deprovision(of('network', 'net'))
+  await engine.client.networks.remove('public')
+  await assertNothing(engine)
+})
+
+test('what a machine writes is carried, each line once, over its restarts', async (t) => {
+  const engine = await engineOf(t)
+  if (!engine) return
+  const { machine, network } = drivers(engine)
+  const server = new WebSocketServer({ port: 0, host: '127.0.0.1' })
+  await once(server, 'listening')
+  let text = ''
+  server.on('connection', (socket) => {
+    socket.on('message', (data) => {
+      text += String(data)
+    })
+  })
+  const logs = containerLogs(engine.client, 'node-1')
+  const quick = { retryMs: 50, maxRetryMs: 200, allowLocal: true, compression: 'none' } as const
+  const zlogs = createZlogsDriver({ logs, ...quick })
+  t.after(async () => {
+    await zlogs.stop?.()
+    for (const socket of server.clients) socket.terminate()
+    await new Promise((closed) => server.close(closed))
+  })
+  const shell =
+    'n=$(cat /count 2>/dev/null || echo 0); while [ $n -lt 40 ]; do n=$((n + 1)); ' +
+    'echo line $n; echo $n > /count; [ $((n % 10)) = 0 ] && exit 0; sleep 0.02; done; sleep 1000'
+  const { of } = tasksOf({
+    workloads: [
+      NETWORK,
+      workloadOf('zmachine', 'vm', machineData('10.44.2.9', { entrypoint: `sh -c '${shell}'` })),
+      workloadOf('zlogs', 'logs', {
+        zmachine: 'vm',
+        output: `ws://127.0.0.1:${(server.address() as AddressInfo).port}/`,
+      }),
+    ],
+  })
+  await network.provision(of('network', 'net'))
+  await zlogs.provision(of('zlogs', 'logs'))
+  const vm = of('zmachine', 'vm')
+  for (const last of [10, 20, 30, 40]) {
+    await machine.provision(vm)
+    await eventually(`line ${last}`, () => text.endsWith(`line ${last}\n`))
+    await eventually('its end', async () => {
+      return !(await engine.client.containers.inspect('7-40-vm')).State.Running
+    })
+  }
+  const all = Array.from({ length: 40 }, (_, index) => `line ${index + 1}\n`)
+  assert.equal(text, all.join(''))
+  await zlogs.deprovision(of('zlogs', 'logs'))
+  await machine.deprovision(vm)
+  await network.deprovision(of('network', 'net'))
   await assertNothing(engine)
 })

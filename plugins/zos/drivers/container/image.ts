@@ -30,6 +30,9 @@ function shown(flist: string): string {
   return flist.replace(/\/\/[^/@]*@/, '//').slice(0, 200)
 }
 
+/** Docker says 500 to it, as to everything else that goes wrong with a registry. */
+const REFUSED = /no basic auth credentials|unauthorized|denied|forbidden/i
+
 /** For a whole download: a registry that trickles is given up. */
 const PULL_MS = 3_600_000
 
@@ -75,7 +78,7 @@ export async function ensureImage(
       ...(who ? { credentials: who } : {}),
     })
   } catch (error) {
-    if (isEngineError(error, 'ENGINE_FAILED')) {
+    if (isEngineError(error, 'ENGINE_FAILED') && !REFUSED.test(error.message)) {
       throw new DriverError('transient', error.message, { cause: error })
     }
     if (error instanceof Error && error.name === 'TimeoutError') {

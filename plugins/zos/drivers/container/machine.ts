@@ -150,6 +150,8 @@ export function createContainerMachineDriver<T extends MachineType>(
         await containers.unpause(one.Id, { signal: task.signal })
         return one.Id
       case 'exited':
+      // Podman's word.
+      case 'stopped':
         // After a restart of the host or the engine; its files are kept.
         await start(one.Id, task)
         return one.Id
