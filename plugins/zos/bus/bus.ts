@@ -4,6 +4,7 @@ import type { Commands } from '../commands/command.ts'
 import { beginAnswer } from '../rmb/answer.ts'
 import { limited, unlessAborted, waitFor } from '../rmb/backoff.ts'
 import { createNotices, type NoticeLog } from '../rmb/notices.ts'
+import { createPool } from '../rmb/pool.ts'
 import { readBusAddress } from './address.ts'
 import { createLinks } from './links.ts'
 import { readRequest, writeReply } from './message.ts'
@@ -70,10 +71,10 @@ export function createBus(options: BusOptions): Bus {
   const stopping = new AbortController()
   const halting = new AbortController()
   const ended = new AbortController()
-  const running = new Set<Promise<void>>()
+  const pool = createPool(workers, (fault) => {
+    log.error(`a request of the message bus failed: ${stackOf(fault)}`)
+  })
   let queues: Queues | undefined
-  let places = workers
-  let placeFree = () => {}
   let reading: Promise<void> | undefined
   let clientId: string | undefined
 
@@ -88,7 +89,7 @@ export function createBus(options: BusOptions): Bus {
   options.metrics?.gauge(
     'cvmd_zos_bus_requests_in_flight',
     'Requests of the message bus that are being worked on.',
-    () => workers - places,
+    () => pool.size(),
   )
   options.metrics?.gauge(
     'cvmd_zos_bus_connected',
@@ -125,12 +126,8 @@ export function createBus(options: BusOptions): Bus {
   const read = async ({ keys: nextKeys, served, setAside }: Queues) => {
     let latest: RedisLink | undefined
     while (!stopping.signal.aborted) {
-      if (places === 0) {
-        await new Promise<void>((free) => {
-          placeFree = free
-        })
-        continue
-      }
+      await pool.free(stopping.signal)
+      if (stopping.signal.aborted) return
       const keys = nextKeys()
       if (keys.length === 0) {
         await waitFor(asideMs, stopping.signal)
@@ -145,7 +142,8 @@ export function createBus(options: BusOptions): Bus {
         reader.worked()
         if (!Array.isArray(popped)) continue
         served(String(popped[0]))
-        begin(String(popped[1]))
+        const text = String(popped[1])
+        pool.begin(() => handle(text))
       } catch (error) {
         if (stopping.signal.aborted) return
         const other = isOtherType(error) ? await otherTypes(link, keys) : []
@@ -173,20 +171,6 @@ export function createBus(options: BusOptions): Bus {
         'warn',
       )
     }
-  }
-
-  const begin = (text: string) => {
-    places--
-    const work = handle(text)
-      .catch((error: unknown) => {
-        notices.warn('fault', `a request of the message bus failed: ${String(error)}`)
-      })
-      .finally(() => {
-        places++
-        running.delete(work)
-        placeFree()
-      })
-    running.add(work)
   }
 
   const handle = async (text: string): Promise<void> => {
@@ -231,25 +215,22 @@ export function createBus(options: BusOptions): Bus {
 
   const stop = async () => {
     stopping.abort()
-    placeFree()
     const limit = limited(drainMs)
     await unblock(limit.signal)
-    await drained(limit.signal)
+    await pool.drained(limit.signal)
     limit.end()
     halting.abort(new DOMException('The node is stopping', 'AbortError'))
     const last = limited(LAST_MS)
-    await drained(last.signal)
+    await pool.drained(last.signal)
     last.end()
-    if (running.size > 0) {
-      log.warn(`stopped with ${running.size} requests of the message bus at work`)
+    if (pool.size() > 0) {
+      log.warn(`stopped with ${pool.size()} requests of the message bus at work`)
     }
     ended.abort()
     reader.close()
     replies.close()
     await reading
   }
-
-  const drained = (signal: AbortSignal) => unlessAborted(Promise.all(running), signal)
 
   /** Ends the BRPOP that waits, again and again, for it may not have begun to wait. */
   const unblock = async (signal: AbortSignal) => {
