@@ -262,6 +262,24 @@ export const targets = [
     },
     check: ({ readChallenge }, input) => refusing('ZosError', () => readChallenge(text(input))),
   },
+  {
+    name: 'zos-zlogs-output',
+    entry: 'plugins/zos/drivers/zlogs/output.ts',
+    seeds: () =>
+      [
+        'redis://user:pass@10.1.2.3:6379/logs',
+        'wss://logs.example/in?key=1#x',
+        'ws://[::ffff:7f00:1]/',
+      ].map((url) => Buffer.from(url)),
+    check: ({ readOutput }, input) =>
+      refusing('DriverError', () => expect(readOutput(text(input), false).host !== '')),
+  },
+  {
+    name: 'shell-words',
+    entry: 'src/shell-words.ts',
+    seeds: () => [Buffer.from(`/bin/sh -c 'echo "a b"' x\\ y`)],
+    check: ({ shellWords }, input) => void shellWords(text(input)),
+  },
 ]
 
 /** Deployments of the shared vectors, and one that is always here. */
