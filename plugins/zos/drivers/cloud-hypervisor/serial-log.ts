@@ -81,8 +81,8 @@ function masked(text: string, secrets: readonly string[]): string {
 
 /** Without what moves the cursor of a terminal. */
 function printable(line: string): string {
-  const escape = String.fromCharCode(27)
-  const [first = '', ...parts] = line.split(`${escape}[`)
+  const begin = String.fromCharCode(27)
+  const [first = '', ...parts] = line.split(`${begin}[`)
   const text = [first, ...parts.map((part) => part.replace(/^[0-9;?]*[A-Za-z]/, ''))].join('')
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is meant
   return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f]/g, '')
