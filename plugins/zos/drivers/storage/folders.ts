@@ -7,12 +7,16 @@ import { TEMPORARY_PREFIX } from '../../../../src/files/atomic-file.ts'
 /** `<twin>-<contract>-<name>` and nothing else (spec zos §4.3, §4.4): safe as the name of a file. */
 const WORKLOAD_ID = /^[0-9]{1,10}-[0-9]{1,20}-[A-Za-z0-9_]{1,36}$/
 
+export function isWorkloadId(text: string): boolean {
+  return WORKLOAD_ID.test(text)
+}
+
 /**
  * @returns The id, which may become part of a path.
  * @throws {RangeError} For what is no workload id.
  */
 export function fileName(id: string): string {
-  if (WORKLOAD_ID.test(id)) return id
+  if (isWorkloadId(id)) return id
   throw new RangeError(`Cannot keep files of workload ${JSON.stringify(id)}: it is no workload id`)
 }
 
@@ -39,7 +43,7 @@ export async function namesIn(folder: string): Promise<string[]> {
 /** What stands for workloads that are no more: ids in the names of a folder. */
 export async function leftOvers(folder: string, wanted: ReadonlySet<string>): Promise<string[]> {
   const names = await namesIn(folder)
-  return names.filter((name) => WORKLOAD_ID.test(name) && !wanted.has(name))
+  return names.filter((name) => isWorkloadId(name) && !wanted.has(name))
 }
 
 /** Temporary files in a folder; nobody is using them when no work is going on there. */
