@@ -121,7 +121,8 @@ function hostName(extension: Reader): string {
   // RFC 6066 knows one type, and one name of each type.
   if (type !== HOST_NAME || !list.done) throw new Malformed('its server name is of an unknown kind')
   const text = String.fromCharCode(...bytes.subarray(0, 256))
-  if (!/^[A-Za-z0-9_.-]{1,255}$/.test(text)) throw new Malformed('its server name is no host name')
+  if (!/^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,254}$/.test(text))
+    throw new Malformed('its server name is no host name')
   return text.replace(/\.$/, '').toLowerCase()
 }
 
