@@ -23,64 +23,77 @@ export interface Contracts {
   check(deployment: Deployment, signal: AbortSignal): Promise<NodeContract>
 }
 
+const HASH_DIFFERS = 'contract hash does not match deployment hash'
+
 export function createContracts(registry: Registry, times: Times): Contracts {
   const ask = <T>(signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>) =>
     bounded(times.registry, signal, work)
 
   const find: Contracts['find'] = async (id, signal) => {
     const latest = performance.now() + times.contract
-    for (;;) {
+    for (let fresh = false; ; ) {
       const contract = await ask(signal, (limited) => registry.contract(id, limited))
+      if (!contract && !fresh && registry.refresh) {
+        fresh = true
+        await registry.refresh(signal)
+        continue
+      }
       if (contract || performance.now() + times.contractAgain > latest) return contract
       await sleep(times.contractAgain, undefined, { signal })
     }
   }
 
+  /** Clients change the contract first and ask for the update at once; what is kept may be older. */
+  const isLate = (error: unknown) => error instanceof ZosError && error.message === HASH_DIFFERS
+
+  const check = async (deployment: Deployment, signal: AbortSignal): Promise<NodeContract> => {
+    const id = deployment.contractId
+    const contract = await find(id, signal).catch((cause) => {
+      throw new ZosError('unavailable', `failed to get deployment contract: ${messageOf(cause)}`, {
+        cause,
+      })
+    })
+    if (!contract) {
+      throw new ZosError('invalid', `failed to get deployment contract: contract '${id}' not found`)
+    }
+    const { data } = contract
+    if (data.type !== 'node') {
+      throw new ZosError('invalid', 'invalid contract type, expecting node contract')
+    }
+    if (contract.state === 'deleted') {
+      throw new ZosError('invalid', `invalid contract state, contract '${id}' is deleted`)
+    }
+    if (contract.twinId !== deployment.twinId) {
+      throw new ZosError('forbidden', `invalid contract owner, contract '${id}' is of another twin`)
+    }
+    const node = await ask(signal, async (limited) => {
+      // Only that it can be read is checked, as in the reference.
+      await registry.rentContract(limited)
+      return registry.node(limited)
+    }).catch((cause) => {
+      throw new ZosError('unavailable', 'failed to check node rent state', { cause })
+    })
+    if (data.nodeId !== node.id) {
+      throw new ZosError('invalid', 'invalid node address in contract')
+    }
+    const hash = hashOf(deployment)
+    if (data.deploymentHash.toLowerCase() !== toHex(hash)) {
+      throw new ZosError('invalid', HASH_DIFFERS)
+    }
+    return data
+  }
+
   return {
     find,
-    async check(deployment, signal) {
-      const id = deployment.contractId
-      const contract = await find(id, signal).catch((cause) => {
-        throw new ZosError(
-          'unavailable',
-          `failed to get deployment contract: ${messageOf(cause)}`,
-          { cause },
-        )
-      })
-      if (!contract) {
-        throw new ZosError(
-          'invalid',
-          `failed to get deployment contract: contract '${id}' not found`,
-        )
+    check: async (deployment, signal) => {
+      try {
+        return await check(deployment, signal)
+      } catch (error) {
+        if (!isLate(error)) throw error
+        if (registry.refresh) await registry.refresh(signal)
+        else await sleep(times.contractAgain, undefined, { signal })
+        return await check(deployment, signal)
       }
-      const { data } = contract
-      if (data.type !== 'node') {
-        throw new ZosError('invalid', 'invalid contract type, expecting node contract')
-      }
-      if (contract.state === 'deleted') {
-        throw new ZosError('invalid', `invalid contract state, contract '${id}' is deleted`)
-      }
-      if (contract.twinId !== deployment.twinId) {
-        throw new ZosError(
-          'forbidden',
-          `invalid contract owner, contract '${id}' is of another twin`,
-        )
-      }
-      const node = await ask(signal, async (limited) => {
-        // Only that it can be read is checked, as in the reference.
-        await registry.rentContract(limited)
-        return registry.node(limited)
-      }).catch((cause) => {
-        throw new ZosError('unavailable', 'failed to check node rent state', { cause })
-      })
-      if (data.nodeId !== node.id) {
-        throw new ZosError('invalid', 'invalid node address in contract')
-      }
-      const hash = hashOf(deployment)
-      if (data.deploymentHash.toLowerCase() !== toHex(hash)) {
-        throw new ZosError('invalid', 'contract hash does not match deployment hash')
-      }
-      return data
     },
   }
 }

@@ -79,6 +79,7 @@ export function createFileRegistry(options: FileRegistryOptions): FileRegistry {
       }
       return undefined
     },
+    refresh: () => watch.look(),
     adminTwins: () => current?.adminTwins ?? [],
     onChange: listeners.add,
     start: () => watch.start(),

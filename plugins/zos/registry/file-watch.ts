@@ -54,6 +54,11 @@ export class FileWatch {
     await this.#work
   }
 
+  /** Looks now, beside the times at which it does by itself. */
+  look(): Promise<void> {
+    return this.between(() => this.#look(false))
+  }
+
   /** Does something while the file is not looked at. */
   between<T>(work: () => Promise<T>): Promise<T> {
     const done = this.#work.then(work)

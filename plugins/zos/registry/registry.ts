@@ -22,6 +22,8 @@ export interface Registry {
   nameContract(name: string, signal?: AbortSignal): Promise<bigint | undefined>
   /** Twins that may use `zos.debug.*`. */
   adminTwins(): readonly number[]
+  /** Looks again at once at what it keeps, for whoever just changed it. Absent where it keeps nothing. */
+  refresh?(signal?: AbortSignal): Promise<void>
   /** Called after anything may have changed; the answer ends it. */
   onChange(changed: () => void): () => void
   start(): Promise<void>
