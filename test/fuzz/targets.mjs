@@ -280,6 +280,23 @@ export const targets = [
     seeds: () => [Buffer.from(`/bin/sh -c 'echo "a b"' x\\ y`)],
     check: ({ shellWords }, input) => void shellWords(text(input)),
   },
+  {
+    name: 'client-hello',
+    entry: 'plugins/zos/drivers/gateway/client-hello.ts',
+    seeds: () => [
+      // TLS 1.3 for "a.example", and the beginning of one in two records.
+      Buffer.from(
+        `16030100410100003d0303${'00'.repeat(32)}0000021301010000100000000e000c000009612e6578616d706c65`,
+        'hex',
+      ),
+      Buffer.from(`160301000101160301000300004100000000`, 'hex'),
+    ],
+    check: ({ readClientHello }, input) => {
+      const { state, serverName } = readClientHello(input)
+      expect(['more', 'hello', 'invalid'].includes(state))
+      expect(serverName === undefined || /^[a-z0-9_-][a-z0-9_.-]*$/.test(serverName))
+    },
+  },
 ]
 
 /** Deployments of the shared vectors, and one that is always here. */
