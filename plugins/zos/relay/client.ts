@@ -258,7 +258,7 @@ export function createRelayClient(options: RelayClientOptions): RelayClient {
       } catch (error) {
         if (stopping.signal.aborted) return
         const reason = error instanceof Error ? error.message : String(error)
-        notices.warn('registry', `cannot compare twin ${twinId} with the registry: ${reason}`)
+        notices.warn('own-twin', `cannot compare twin ${twinId} with the registry: ${reason}`)
         await backoff.pause(stopping.signal)
       }
     }

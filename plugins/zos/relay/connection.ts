@@ -57,7 +57,6 @@ export function createRelayConnection(options: ConnectionOptions): RelayConnecti
       socket = new Client(`${prefix}${token}`, [], {
         perMessageDeflate: false,
         maxPayload: options.maxMessageBytes,
-        handshakeTimeout: options.connectMs,
       })
       const begun = performance.now()
       const ended = await session(socket)
@@ -97,8 +96,9 @@ export function createRelayConnection(options: ConnectionOptions): RelayConnecti
         options.connectMs,
       )
       const pinging = setInterval(() => {
+        if (!open) return
         if (performance.now() - sign > 2 * pingMs) end('it says nothing any more')
-        else if (open) ws.ping()
+        else ws.ping()
       }, pingMs)
       closing.signal.addEventListener('abort', close)
       const alive = () => {
@@ -139,7 +139,8 @@ export function createRelayConnection(options: ConnectionOptions): RelayConnecti
       await loop
     },
     send(bytes) {
-      if (!socket || !open || socket.bufferedAmount + bytes.length > MAX_BUFFERED) return false
+      if (!socket || !open || socket.readyState !== socket.OPEN) return false
+      if (socket.bufferedAmount + bytes.length > MAX_BUFFERED) return false
       socket.send(bytes, () => {
         // An error ends the connection, which tells it.
       })
