@@ -49,6 +49,7 @@ const zos = definePlugin({
         started = false
         await opening?.catch(() => undefined)
         await zos?.stop()
+        opening = zos = undefined
       },
       notReady: () => zos?.notReady(),
     }

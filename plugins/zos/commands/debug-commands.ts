@@ -4,7 +4,7 @@ import type { DeploymentView } from '../provision/deployments.ts'
 import { ZosError } from '../zos-error.ts'
 import type { Command, CommandParts, CommandTable } from './parts.ts'
 import { readDebugTarget, readTwinFilter } from './payload.ts'
-import { redact } from './redact.ts'
+import { redact, redactText } from './redact.ts'
 
 /** `zos.debug` for admins, without running anything (spec §9.8, §15): and without secrets. */
 export function debugCommands({ deployments }: CommandParts): CommandTable {
@@ -85,8 +85,12 @@ function withoutSecrets({ deployment, results }: DeploymentView): DeploymentView
   return {
     deployment: {
       ...deployment,
+      metadata: redactText(deployment.metadata),
+      description: redactText(deployment.description),
       workloads: deployment.workloads.map((workload) => ({
         ...workload,
+        metadata: redactText(workload.metadata),
+        description: redactText(workload.description),
         rawData: redact(workload.rawData).text,
       })),
     },

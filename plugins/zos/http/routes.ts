@@ -5,6 +5,7 @@ import type { PluginEnv } from '../../../src/plugin.ts'
 import { route } from '../../../src/route.ts'
 import { validate } from '../../../src/validate.ts'
 import type { Commands } from '../commands/command.ts'
+import { RegistryError } from '../registry/registry.ts'
 import { ZosError } from '../zos-error.ts'
 import { zosErrorResponse } from './errors.ts'
 
@@ -23,13 +24,19 @@ export interface HttpParts {
 
 /** The registry where it is a file (spec §11.3). */
 export interface RegistryDocument {
-  read(): Promise<string>
-  /** @throws {Error} Saying what is wrong with it; nothing changed then. */
+  /** Undefined while there is none. */
+  read(): Promise<string | undefined>
+  /** @throws {RegistryError} `REGISTRY_INVALID`, saying what is wrong; nothing changed then. */
   replace(text: string): Promise<void>
 }
 
 const Params = z.object({
   command: z.string().min(1).max(128).describe('zos.deployment.get, …: see GET /cvmd/plugins'),
+})
+
+const Hashed = z.object({
+  hash: z.string().describe('MD5 of the challenge, 32 hex digits; twins sign its 16 bytes'),
+  challenge: z.string().describe('Everything that is signed, with its secrets'),
 })
 
 /** Commands that are accepted now and done later. */
@@ -64,13 +71,39 @@ export function zosRoutes({ open, requireAuth }: HttpParts) {
           if (requireAuth && twin === undefined) {
             throw new ZosError('authentication', 'this node answers only twins it knows')
           }
-          const payload = await c.req.text()
+          const payload = await textOf(c)
+          if (payload === undefined) {
+            throw new ZosError('decode', 'invalid payload: it is not UTF-8')
+          }
           const { signal } = c.req.raw
           const reply = await commands.dispatch({ command, twin, payload, signal })
           const status = ACCEPTED.has(command) ? 202 : 200
           return c.body(reply, status, { 'content-type': 'application/json' })
         } catch (error) {
           if (error instanceof ZosError) return zosErrorResponse(error)
+          throw error
+        }
+      },
+    )
+    .post(
+      '/cvmd/zos/hash',
+      route({
+        summary: 'What the twins of a deployment sign, and what its contract carries',
+        listener: 'operator',
+        scope: 'zos:read',
+        answers: { 200: { description: 'Nothing is stored', schema: Hashed } },
+      }),
+      async (c) => {
+        const { challengeOf, hashOf } = await import('../deployment/hash.ts')
+        const { readDeployment } = await import('../deployment/read.ts')
+        try {
+          const deployment = readDeployment(await c.req.text())
+          const hash = Buffer.from(hashOf(deployment)).toString('hex')
+          return c.json({ hash, challenge: challengeOf(deployment) })
+        } catch (error) {
+          if (error instanceof ZosError) {
+            throw new ApiError(400, 'ZOS_DEPLOYMENT_INVALID', error.message, { cause: error })
+          }
           throw error
         }
       },
@@ -83,8 +116,12 @@ export function zosRoutes({ open, requireAuth }: HttpParts) {
         scope: 'zos:registry',
         answers: { 200: { description: 'As it is in force', type: 'application/json' } },
       }),
-      async (c) =>
-        c.body(await (await documentOf(open)).read(), 200, { 'content-type': 'application/json' }),
+      async (c) => {
+        const text = await (await documentOf(open)).read()
+        if (text !== undefined) return c.body(text, 200, { 'content-type': 'application/json' })
+        const why = 'There is no registry document yet: PUT one to /zos-registry'
+        throw new ApiError(404, 'ZOS_NO_DOCUMENT', why)
+      },
     )
     .put(
       '/zos-registry',
@@ -96,10 +133,31 @@ export function zosRoutes({ open, requireAuth }: HttpParts) {
       }),
       async (c) => {
         const document = await documentOf(open)
-        await document.replace(await c.req.text())
+        const text = await textOf(c)
+        if (text === undefined) throw badDocument('Cannot take registry: it is not UTF-8')
+        await document.replace(text).catch((cause: unknown) => {
+          if (cause instanceof RegistryError) throw badDocument(cause.message, { cause })
+          throw cause
+        })
         return c.body(null, 204)
       },
     )
+}
+
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+/** The body as it came; undefined when it is no UTF-8, which `text()` would mend in silence. */
+async function textOf(c: Context): Promise<string | undefined> {
+  const bytes = await c.req.arrayBuffer()
+  try {
+    return utf8.decode(bytes)
+  } catch {
+    return undefined
+  }
+}
+
+function badDocument(why: string, options?: ErrorOptions): ApiError {
+  return new ApiError(400, 'ZOS_REGISTRY_INVALID', why, options)
 }
 
 async function documentOf(open: HttpParts['open']): Promise<RegistryDocument> {

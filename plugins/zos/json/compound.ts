@@ -55,7 +55,7 @@ function within(state: Decoding, field: Field, value: JsonNode, before: unknown)
 }
 
 /** As Go folds names: two letters beyond ASCII are the same as one of it. */
-function folded(name: string): string {
+export function folded(name: string): string {
   return name.replaceAll('ſ', 's').toLowerCase()
 }
 

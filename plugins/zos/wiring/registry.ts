@@ -39,6 +39,13 @@ export async function openRegistry(
       ...registry,
       adminTwins: () => [...new Set([...registry.adminTwins(), ...config.admin_twins])],
     },
-    document: { read: () => readFile(path, 'utf8'), replace: (text) => registry.replace(text) },
+    document: {
+      read: () =>
+        readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
+          if (error.code === 'ENOENT') return undefined
+          throw error
+        }),
+      replace: (text) => registry.replace(text),
+    },
   }
 }
