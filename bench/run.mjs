@@ -12,6 +12,7 @@ import * as startup from './startup.mjs'
 import { table } from './stats.mjs'
 import * as supervisor from './supervisor.mjs'
 import { RUNTIMES, typescript } from './variants.mjs'
+import * as zosBus from './zos-bus.mjs'
 
 const BENCHES = {
   'event-ring': inProcess('bench/event-ring.ts'),
@@ -25,6 +26,7 @@ const BENCHES = {
   http: http.run,
   supervisor: supervisor.run,
   zos: inProcess('bench/zos.ts'),
+  'zos-bus': zosBus.run,
 }
 
 const { values, positionals } = parseArgs({

@@ -297,7 +297,54 @@ export const targets = [
       expect(serverName === undefined || /^[a-z0-9_-][a-z0-9_.-]*$/.test(serverName))
     },
   },
+  {
+    name: 'zos-envelope',
+    entry: 'plugins/zos/rmb/envelope.ts',
+    seeds: zosEnvelopes,
+    check: ({ decodeEnvelope, encodeEnvelope }, input) =>
+      refusing('ProtobufError', () => {
+        const written = encodeEnvelope(decodeEnvelope(input))
+        expect(Buffer.compare(written, encodeEnvelope(decodeEnvelope(written))) === 0)
+      }),
+  },
+  {
+    name: 'zos-envelope-signature',
+    entry: 'test/fuzz/zos-envelope.ts',
+    seeds: zosEnvelopes,
+    check: ({ challenged, isByNobody }, input) =>
+      refusing('ProtobufError', () => {
+        expect(challenged(input).length === 16)
+        expect(isByNobody(input))
+      }),
+  },
+  {
+    name: 'zos-bus-request',
+    entry: 'plugins/zos/bus/message.ts',
+    seeds: () => [
+      Buffer.from(
+        '{"ver":1,"ref":"a","src":"42:s","cmd":"zos.system.version","exp":300,"dat":"e30=",' +
+          '"tag":null,"ret":"msgbus.system.reply","shm":"application/json","now":1700000000}',
+      ),
+    ],
+    check: ({ readRequest, writeReply }, input) => {
+      const request = readRequest(text(input), 1_700_000_000_000)
+      expect(['call', 'refused', 'dropped'].includes(request.kind))
+      if (request.kind === 'dropped') return
+      expect(request.expires > 1_700_000_000_000 && request.expires <= 1_700_001_800_000)
+      const reply = JSON.parse(writeReply(request.head, { ok: true, text: 'null' }, 0))
+      expect(reply.dst === request.head.source && reply.ref === request.head.reference)
+    },
+  },
 ]
+
+/** Envelopes of the shared vectors, and one that is always here. */
+function zosEnvelopes() {
+  const shared = files(/^rmb\.json$/, `${VECTORS}/zos`)().flatMap((file) =>
+    Object.values(JSON.parse(file).envelopes),
+  )
+  const own = '0a016118012002' + '2a05080312017332' + '0308ac02620708ff0112026e6f6a046e756c6c'
+  return [own, ...shared.map((each) => each.protobuf_hex)].map((each) => Buffer.from(each, 'hex'))
+}
 
 /** Deployments of the shared vectors, and one that is always here. */
 function zosDeployments() {
