@@ -192,6 +192,50 @@ export const targets = [
       }),
   },
   {
+    name: 'zos-network',
+    entry: 'plugins/zos/drivers/network-host/plan.ts',
+    seeds: () => [
+      Buffer.from(
+        '10.1.2.0/24 10.1.0.0/16 wEx/O5biBR13sUweBK3lkDF1IWLxuW16lHJUdQ8IXms= [2001:db8::1]:51820 10.1.3.0/24',
+      ),
+      Buffer.from(
+        '10.1.2.0/24 x z6IUbrR7UABmpEYog2XbDny8hNR0vuFVvXUv/HYUPjo= host.example:1 fd00::/64',
+      ),
+    ],
+    check: ({ networkPlan }, input) =>
+      refusing('DriverError', () => {
+        const [subnet = '', ipRange = '', key = '', endpoint = '', ...allowedIps] =
+          text(input).split(' ')
+        const peers = [{ subnet, wireguardPublicKey: key, allowedIps, endpoint }]
+        const data = { subnet, ipRange, wireguardPrivateKey: key, wireguardListenPort: 1, peers }
+        const plan = networkPlan('1234567890abc', data, true)
+        // Nothing that a configuration file or a command line would read as more than a value.
+        const values = [
+          plan.gateway,
+          ...plan.wireguard.routes,
+          ...plan.wireguard.peers[0].allowedIps,
+        ]
+        for (const value of values) expect(/^[0-9a-f.:]+\/\d+$/i.test(value))
+        expect(/^[\w.:[\]-]*$/.test(plan.wireguard.peers[0].endpoint))
+      }),
+  },
+  {
+    name: 'zos-image',
+    entry: 'plugins/zos/drivers/cloud-hypervisor/root-image.ts',
+    seeds: () =>
+      [
+        'file:///a/b.raw',
+        'https://user:pw@host.example/x.img?y#z',
+        'docker://a',
+        'file:///%2e%2e/x',
+      ].map((line) => Buffer.from(line)),
+    check: ({ rootImageOf }, input) =>
+      refusing('DriverError', () => {
+        const image = rootImageOf(text(input))
+        expect(image.kind === 'file' ? !image.path.includes('\0') : image.url.protocol === 'https:')
+      }),
+  },
+  {
     name: 'zos-dmi',
     entry: 'plugins/zos/node/dmi.ts',
     seeds: () => [

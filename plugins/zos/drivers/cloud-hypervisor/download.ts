@@ -61,6 +61,7 @@ async function* body(
   task: { progress(text: string): void },
 ): AsyncGenerator<Uint8Array> {
   let total = 0
+  // Without a length there is nothing to tell.
   let told = -10
   try {
     for await (const chunk of response) {
@@ -68,7 +69,7 @@ async function* body(
       total += (chunk as Uint8Array).length
       const percent = Math.min(100, Math.floor((total / length) * 100))
       // Each is shown to somebody, and may be written down.
-      if (percent < told + 10) continue
+      if (!(percent >= told + 10)) continue
       told = percent
       task.progress(`downloading ${percent} %`)
     }
