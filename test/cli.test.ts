@@ -77,6 +77,7 @@ test('version, plugins and schema print JSON', async () => {
     'guest',
     'kms',
     'supervisor',
+    'zos',
     'gpu',
   ])
   const schema = await runCvmd(['schema'], env)
