@@ -12,6 +12,7 @@ import { createZlogsDriver, type ZlogsOptions } from '../plugins/zos/drivers/zlo
 import { createLineBuffer } from '../plugins/zos/drivers/zlogs/line-buffer.ts'
 import { isLocalAddress, resolveHost } from '../plugins/zos/drivers/zlogs/local-address.ts'
 import { readOutput } from '../plugins/zos/drivers/zlogs/output.ts'
+import { createLogPosition } from '../plugins/zos/drivers/zlogs/position.ts'
 import {
   driverError,
   eventually,
@@ -321,6 +322,40 @@ test('addresses of the node are known in every spelling', async () => {
   assert.equal(isLocalAddress('::ffff:10.1.2.3'), false)
   await assert.rejects(resolveHost('localhost', false), /address of this node itself/)
   assert.match(await resolveHost('localhost', true), /^(?:127\.0\.0\.1|::1)$/)
+})
+
+test('a log is gone on with where it was, however coarse its times are', () => {
+  const line = fc.record({
+    second: fc.nat(5),
+    nanoseconds: fc.constantFrom('', '.5', '.500000001'),
+  })
+  fc.assert(
+    fc.property(fc.array(line, { maxLength: 30 }), fc.array(fc.nat(30)), (times, breaks) => {
+      const lines = times
+        .map(({ second, nanoseconds }) => `2026-01-01T00:00:0${second}${nanoseconds}Z`)
+        .sort((a, b) => Number(a.slice(17, -1)) - Number(b.slice(17, -1)))
+        .map((time, index) => ({ time, text: String(index) }))
+      const position = createLogPosition()
+      const got: string[] = []
+      for (const length of [...breaks, lines.length]) {
+        position.resume()
+        const { since } = position
+        const seconds = (time: string) => Number(time.slice(17, -1))
+        const from = lines.filter(({ time }) => !since || seconds(time) >= seconds(since))
+        for (const one of from.slice(0, length)) if (position.isNew(one)) got.push(one.text)
+        position.end()
+      }
+      assert.deepEqual(
+        got,
+        lines.map(({ text }) => text),
+      )
+    }),
+  )
+  const position = createLogPosition(() => new Date('2026-01-01T00:00:00.5Z'))
+  position.resume()
+  assert.ok(position.isNew({ text: 'a' }) && position.isNew({ text: 'b' }))
+  position.end()
+  assert.equal(position.since, '2026-01-01T00:00:00.500000000Z')
 })
 
 test('any text is an output, or refused without its words', () => {

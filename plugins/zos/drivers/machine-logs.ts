@@ -20,6 +20,6 @@ export interface FollowLogOptions {
 export interface MachineLogLine {
   /** Without its line end. */
   readonly text: string
-  /** RFC 3339 with nine digits of a second, in UTC, so that texts compare as times do. */
+  /** RFC 3339, never earlier than that of the line before; always of one zone. */
   readonly time?: string
 }

@@ -41,6 +41,8 @@ type MachineType = 'zmachine' | 'zmachine-light'
 
 const STOP_SECONDS = 10
 const PROBE_MS = 5000
+/** In the words of Docker, and of Podman with either of its network programs. */
+const IN_USE = /address already in use|not available in range|already allocated/i
 
 /** Machines as containers (spec §12.2): one each, named after its workload. */
 export function createContainerMachineDriver<T extends MachineType>(
@@ -114,7 +116,10 @@ export function createContainerMachineDriver<T extends MachineType>(
     try {
       return (await containers.create(asked.id, bodyOf(asked), { signal })).Id
     } catch (error) {
-      if (!isEngineError(error, 'ENGINE_CONFLICT')) throw error
+      // Podman says 500 to a name in use.
+      const taken =
+        isEngineError(error, 'ENGINE_CONFLICT') || /already in use/.test(messageOf(error))
+      if (!taken) throw error
       const reason = `the container engine has a container "${asked.id}" that is not this node's`
       throw new DriverError('failed', `${reason}: remove or rename it`, { cause: error })
     }
@@ -125,7 +130,7 @@ export function createContainerMachineDriver<T extends MachineType>(
     try {
       await containers.start(container, { signal })
     } catch (error) {
-      if (!/address already in use/i.test(messageOf(error))) throw error
+      if (!IN_USE.test(messageOf(error))) throw error
       const [{ ip = '' } = {}] = workload.data.network.interfaces
       throw new DriverError('failed', `ip ${ip} is in use by another machine`, { cause: error })
     }

@@ -1,9 +1,11 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
 import { messageOf } from '../../../../src/errors.ts'
 import type { MachineLogs } from '../machine-logs.ts'
 import { createLineBuffer, type LineBuffer } from './line-buffer.ts'
 import type { Output } from './output.ts'
+import { createLogPosition } from './position.ts'
 import { openSink, type Sink } from './sink.ts'
 
 export interface LogPumpOptions {
@@ -74,24 +76,17 @@ export class LogPump {
   async #read(): Promise<void> {
     const { logs, machineId, retryMs, maxRetryMs } = this.#options
     const { signal } = this.#controller
-    let since: string | undefined
+    const position = createLogPosition()
     let pause = retryMs
     while (!signal.aborted) {
-      let [lines, timed] = [0, false]
+      const { since } = position
+      position.resume()
       try {
-        const position = since === undefined ? {} : { since }
-        for await (const line of logs.follow(machineId, {
-          tail: TAIL_LINES,
-          signal,
-          ...position,
-        })) {
-          lines++
+        const from = since === undefined ? {} : { since }
+        for await (const line of logs.follow(machineId, { tail: TAIL_LINES, signal, ...from })) {
           pause = retryMs
           this.#logProblem = ''
-          timed = line.time !== undefined
-          // What was the last of the time before comes again.
-          if (line.time !== undefined && since !== undefined && line.time <= since) continue
-          since = line.time ?? since
+          if (!position.isNew(line)) continue
           this.#buffer.push(line.text)
           this.#wake()
         }
@@ -100,9 +95,8 @@ export class LogPump {
         if (signal.aborted) return
         this.#logProblem = `its log cannot be read: ${messageOf(error)}`
       }
-      // Where lines have no time, the time is that of now.
-      if (lines > 0 && !timed) since = `${new Date().toISOString().slice(0, -1)}000000Z`
-      await sleep(pause, signal)
+      position.end()
+      await pauseFor(pause, signal)
       pause = Math.min(pause * 2, maxRetryMs)
     }
   }
@@ -133,7 +127,7 @@ export class LogPump {
         this.#sink = undefined
         if (signal.aborted) return
         this.#outputProblem = `${this.#options.output.shown}: ${messageOf(error)}`
-        await sleep(pause, signal)
+        await pauseFor(pause, signal)
         pause = Math.min(pause * 2, maxRetryMs)
       }
     }
@@ -154,16 +148,7 @@ export class LogPump {
   }
 }
 
-function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve()
-    const done = () => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', done)
-      resolve()
-    }
-    // Not all at once, where many wait for one output.
-    const timer = setTimeout(done, ms * (0.5 + Math.random() / 2))
-    signal.addEventListener('abort', done)
-  })
+/** Not all at once, where many wait for one output. */
+async function pauseFor(ms: number, signal: AbortSignal): Promise<void> {
+  await sleep(ms * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => {})
 }
