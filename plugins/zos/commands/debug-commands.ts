@@ -2,8 +2,8 @@ import { deploymentWire } from '../deployment/wire.ts'
 import { workloadId } from '../model.ts'
 import type { DeploymentView } from '../provision/deployments.ts'
 import { ZosError } from '../zos-error.ts'
+import { readDebugTarget, readTwinFilter } from './debug-payload.ts'
 import type { Command, CommandParts, CommandTable } from './parts.ts'
-import { readDebugTarget, readTwinFilter } from './payload.ts'
 import { redact, redactText } from './redact.ts'
 
 /** `zos.debug` for admins, without running anything (spec §9.8, §15): and without secrets. */
@@ -14,16 +14,16 @@ export function debugCommands({ deployments }: CommandParts): CommandTable {
       deployments: deployments.list(readTwinFilter(payload)).map(summary),
     })),
     'zos.debug.deployment.get': admin(({ payload }) => {
-      const { twinId, contractId } = readDebugTarget(payload)
+      const { twinId, contractId } = readDebugTarget(payload, 'GetRequest')
       return { deployment: deploymentWire(withoutSecrets(deployments.get(twinId, contractId))) }
     }),
     'zos.debug.deployment.history': admin(async ({ payload }) => {
-      const { twinId, contractId } = readDebugTarget(payload)
+      const { twinId, contractId } = readDebugTarget(payload, 'HistoryRequest')
       const changes = await deployments.changes(twinId, contractId)
       return {
         deployment: `${twinId}:${contractId}`,
-        history: changes.map(({ workload, result }, seq) => ({
-          seq,
+        history: changes.map(({ workload, result }, at) => ({
+          seq: at + 1,
           type: workload.type,
           name: workload.name,
           created: result.created,
@@ -33,11 +33,13 @@ export function debugCommands({ deployments }: CommandParts): CommandTable {
       }
     }),
     'zos.debug.deployment.info': admin(async ({ payload }) => {
-      const { twinId, contractId, workload: name } = readDebugTarget(payload)
+      const target = readDebugTarget(payload, 'InfoRequest')
+      const { twinId, contractId, workload: name } = target
       const { deployment, results } = deployments.get(twinId, contractId)
       const index = deployment.workloads.findIndex((workload) => workload.name === name)
       const [workload, result] = [deployment.workloads[index], results[index]]
-      if (!workload || !result) throw new ZosError('not-found', 'workload not found')
+      if (!workload || !result)
+        throw new ZosError('not-found', `workload '${name}' not found in deployment`)
       return {
         workload_id: workloadId(twinId, contractId, name),
         type: workload.type,
@@ -52,7 +54,7 @@ export function debugCommands({ deployments }: CommandParts): CommandTable {
       }
     }),
     'zos.debug.deployment.health': admin(async ({ payload }) => {
-      const { twinId, contractId } = readDebugTarget(payload)
+      const { twinId, contractId } = readDebugTarget(payload, 'HealthRequest')
       const workloads = await deployments.health(twinId, contractId)
       return {
         twin_id: twinId,

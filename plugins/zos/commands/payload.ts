@@ -1,7 +1,7 @@
-import { optional, struct } from '../json/compound.ts'
+import { type Fields, struct } from '../json/compound.ts'
 import { decodeJson, type Form } from '../json/form.ts'
 import { JsonError } from '../json/json-error.ts'
-import { string, u32, u64 } from '../json/scalars.ts'
+import { string, u64 } from '../json/scalars.ts'
 import { ZosError } from '../zos-error.ts'
 
 /**
@@ -20,7 +20,13 @@ export function readPayload<T>(payload: string, form: Form<T>, before?: string):
   }
 }
 
-const ContractArgs = struct<{ contractId: bigint }>('struct', {
+/** A struct of Go's without a name, by the only field it has. */
+function args<T extends object>(field: string, fields: Fields<T>): Form<T> {
+  const [[wire, form]] = Object.values(fields) as [readonly [string, Form<unknown>]]
+  return struct<T>(`struct { ${field} ${form.goType} "json:\\"${wire}\\"" }`, fields)
+}
+
+const ContractArgs = args<{ contractId: bigint }>('ContractID', {
   contractId: ['contract_id', u64()],
 })
 
@@ -29,12 +35,14 @@ export function readContractId(payload: string): bigint {
   return readPayload(payload, ContractArgs).contractId
 }
 
-const NameArgs = struct<{ name: string }>('struct', { name: ['name', string()] })
-const NetworkArgs = struct<{ network: string }>('struct', { network: ['network_name', string()] })
+const NameArgs = struct<{ name: string }>('zosapi.Payload', { name: ['Name', string()] })
+const NetworkArgs = args<{ network: string }>('NetworkName', {
+  network: ['network_name', string('gridtypes.Name')],
+})
 
 /** Of `{"name":"cpu-benchmark"}`. */
 export function readName(payload: string): string {
-  return readPayload(payload, NameArgs).name
+  return readPayload(payload, NameArgs, 'failed to unmarshal payload').name
 }
 
 /** Of `{"network_name":"net"}`. */
@@ -45,40 +53,4 @@ export function readNetworkName(payload: string): string {
 /** Of a payload that is one JSON string. */
 export function readString(payload: string, before: string): string {
   return readPayload(payload, string(), before)
-}
-
-const ListArgs = struct<{ twinId: number | undefined }>('struct', {
-  twinId: ['twin_id', optional(u32)],
-})
-
-/** Of `{"twin_id":42}`, `{}` or nothing. */
-export function readTwinFilter(payload: string): number | undefined {
-  return payload.trim() === '' ? undefined : readPayload(payload, ListArgs).twinId
-}
-
-interface WorkloadArgs {
-  readonly deployment: string
-  readonly workload: string
-}
-
-const WorkloadForm = struct<WorkloadArgs>('struct', {
-  deployment: ['deployment', string()],
-  workload: ['workload', string()],
-})
-
-/**
- * Of `{"deployment":"42:8955","workload":"vm"}`.
- *
- * @throws {ZosError} Also where the deployment is not `twin:contract`.
- */
-export function readDebugTarget(payload: string) {
-  const { deployment, workload } = readPayload(payload, WorkloadForm)
-  const [, twin = '', contract = ''] = /^(\d{1,10}):(\d{1,20})$/.exec(deployment) ?? []
-  if (twin === '' || Number(twin) > 0xffff_ffff || BigInt(contract) > 0xffff_ffff_ffff_ffffn) {
-    throw new ZosError(
-      'decode',
-      `invalid deployment '${deployment.slice(0, 64)}', expected <twin>:<contract>`,
-    )
-  }
-  return { twinId: Number(twin), contractId: BigInt(contract), workload }
 }

@@ -14,7 +14,7 @@ interface Field {
  * An object with known members. Their names are matched in any case, unknown ones are ignored; of
  * two the last counts.
  *
- * @param goType With its package: `zos.Peer`. Without a dot it has no name, as Go's `struct{…}`.
+ * @param goType With its package: `zos.Peer`. Anything else has no name, as Go's `struct {…}`.
  */
 export function struct<T extends object>(goType: string, fields: Fields<T>): Form<T> {
   const byName = new Map<string, Field>()
@@ -23,7 +23,7 @@ export function struct<T extends object>(goType: string, fields: Fields<T>): For
     byName.set(wire.toLowerCase(), { key, wire, form: form as Form<unknown> })
     zero[key] = form.zero
   }
-  const name = goType.split('.')[1] ?? ''
+  const name = /^\w+\.(\w+)$/.exec(goType)?.[1] ?? ''
   return {
     goType,
     zero: zero as T,
