@@ -268,3 +268,8 @@ export const Config = v.pipe(
   ),
 )
 export type Config = v.InferOutput<typeof Config>
+
+/** Whether the configuration makes a grid node of this daemon. */
+export function isNode({ registry, chain_url, bus, relay }: Config): boolean {
+  return registry !== undefined || chain_url !== undefined || bus !== undefined || !!relay
+}

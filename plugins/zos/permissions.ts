@@ -1,23 +1,19 @@
 import type { Permissions } from '../../src/plugin.ts'
-import type { Config } from './config.ts'
+import { type Config, isNode } from './config.ts'
 
 /** Programs that tell of the node. */
 const TOOLS = ['dmidecode', 'virt-what', 'zinit', 'wg'] as const
 
-/** Programs of disks, volumes and networks of the host. */
-const PRIVILEGED = [
-  'ip',
-  'nft',
-  'sysctl',
-  'mkfs.ext4',
-  'losetup',
-  'mount',
-  'umount',
-  'btrfs',
-] as const
+const DISK_TOOLS = ['mkfs.ext4', 'losetup', 'mount', 'umount', 'btrfs'] as const
 
-/** What the plugin touches with a configuration. */
+const NETWORK_TOOLS = ['ip', 'nft', 'sysctl'] as const
+
+/**
+ * What the plugin touches with a configuration. Until the configuration makes a grid node of this
+ * daemon, that is nothing but its own state.
+ */
 export function permissions(config: Config): Permissions {
+  if (!isNode(config)) return {}
   const { drivers, gateway, zdb, cloud_hypervisor: hypervisor } = config
   const secrets = [
     config.bus_password,
@@ -28,6 +24,7 @@ export function permissions(config: Config): Permissions {
   const own = [config.registry, config.data_dir, gateway.traefik_dir]
   const paths = own.flatMap((path) => path ?? [])
   const urls = [...(config.chain_url ?? []), config.kyc_url, config.bus]
+  const addresses = [zdb?.address, gateway.http, gateway.tls]
   const machines = drivers.zmachine === 'cloud-hypervisor'
   return {
     read: [
@@ -41,13 +38,14 @@ export function permissions(config: Config): Permissions {
     net: [
       `unix:${config.engine_socket}`,
       ...[...urls, ...(config.relay?.urls ?? [])].flatMap((url) => (url ? hostOf(url) : [])),
-      ...[zdb?.address, gateway.http, gateway.tls].flatMap((address) => address ?? []),
+      ...addresses.flatMap((address) => address ?? []),
     ],
     run: [
       ...TOOLS,
       'nvidia-smi',
       '/bin/kill',
-      ...PRIVILEGED,
+      ...(config.mount_disks === 'auto' ? DISK_TOOLS : []),
+      ...(drivers.network === 'host' || machines ? NETWORK_TOOLS : []),
       ...(machines ? [hypervisor.program[0] ?? '', hypervisor.virtiofsd[0] ?? ''] : []),
       ...(config.nic_hook?.slice(0, 1) ?? []),
     ],

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { problem } from '../../src/errors.ts'
 import { definePlugin } from '../../src/plugin.ts'
-import { Config } from './config.ts'
+import { Config, isNode } from './config.ts'
 import { notStarted, renderZosError } from './http/errors.ts'
 import { zosRoutes } from './http/routes.ts'
 import { permissions } from './permissions.ts'
@@ -43,7 +43,7 @@ const zos = definePlugin({
       routes: zosRoutes({ open, requireAuth: config.require_auth }),
       async start() {
         started = true
-        if (isNode(config, stateDir)) await open()
+        if (isWanted(config, stateDir)) await open()
       },
       async stop() {
         started = false
@@ -57,9 +57,9 @@ const zos = definePlugin({
 })
 
 /** Whether somebody made a grid node of this daemon: else its rooms are opened by the first question. */
-function isNode({ registry, chain_url, bus, relay }: Config, stateDir: string): boolean {
-  if (registry !== undefined || chain_url || bus !== undefined || relay) return true
-  return ['registry.json', 'deployments'].some((name) => existsSync(join(stateDir, name)))
+function isWanted(config: Config, stateDir: string): boolean {
+  const kept = ['registry.json', 'deployments']
+  return isNode(config) || kept.some((name) => existsSync(join(stateDir, name)))
 }
 
 export default zos
