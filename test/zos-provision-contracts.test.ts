@@ -38,9 +38,31 @@ test('a grace period pauses what is okay, in reverse, and its end brings it back
   await node.deployments.sync()
   await node.idle()
   assert.deepEqual(node.states(), ['vm ok', 'a ok', 'net ok', 'pub error no bridge'])
-  assert.deepEqual(node.calls, [
-    ...['a', 'net', 'vm'].map((name) => `provision 42-10-${name}`),
-    ...['a', 'net', 'vm'].map((name) => `resume 42-10-${name}`),
+  const steps = (name: string) => [`provision 42-10-${name}`, `resume 42-10-${name}`]
+  assert.deepEqual(node.calls, ['a', 'net', 'vm'].flatMap(steps))
+})
+
+test('what is accepted in a grace period is paused at once, and changed without running', async (t) => {
+  const node = await testNode(t)
+  const first = deploymentOf([disk('a', 1)])
+  node.registry.agree(first, 'grace_period')
+  await node.deployments.deploy(42, first)
+  await node.idle()
+  assert.deepEqual(node.states(), ['a paused paused'])
+  const next = deploymentOf([disk('a', 2, 1)], { version: 1 })
+  node.registry.agree(next, 'grace_period')
+  await node.deployments.update(42, next)
+  await node.idle()
+  assert.deepEqual(node.states(), ['a paused paused'])
+  assert.deepEqual([...node.world.values()], [{ data: `{"size":${2 * 1024 ** 3}}`, paused: true }])
+  node.registry.set(10n, 'created')
+  await node.deployments.sync()
+  await node.idle()
+  assert.deepEqual(node.states(), ['a ok'])
+  assert.deepEqual((await node.history()).slice(2), [
+    'a@0 paused paused',
+    'a@1 paused paused',
+    'a@1 ok',
   ])
 })
 

@@ -141,8 +141,8 @@ export class FakeDriver implements Driver {
   async #do(step: Step, task: Task): Promise<unknown> {
     this.calls.push(`${step} ${task.id}`)
     const answer = await this.script(step, task)
-    const paused =
-      step === 'pause' || (step !== 'resume' && this.world.get(task.id)?.paused === true)
+    const was = this.world.get(task.id)?.paused === true
+    const paused = step === 'pause' || (step === 'update' && was)
     if (step === 'deprovision') this.world.delete(task.id)
     else this.world.set(task.id, { data: task.workload.rawData, paused })
     return answer

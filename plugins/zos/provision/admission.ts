@@ -97,7 +97,7 @@ export function createAdmission(room: Room, options: AdmissionOptions): Admissio
       .filter(isNetwork)
       .map(({ name }) => room.book.takeNetwork(twinId, name, contractId))
     try {
-      const contract = await room.contracts.check(deployment, room.signal)
+      const { contract, isPaused } = await room.contracts.check(deployment, room.signal)
       const header = headerOf(deployment)
       const record = sized({ record: 'deploy', at: seconds(room), header, contract, workloads })
       const path = journalPath(options.stateFolder, twinId, contractId)
@@ -106,6 +106,7 @@ export function createAdmission(room: Room, options: AdmissionOptions): Admissio
       const keeper = new Keeper(room, journal, state, true)
       room.book.add(keeper)
       room.events.append(`deployment ${keeper.id} was accepted, ${workloads.length} workloads`)
+      if (isPaused) await keeper.demand({ state: 'paused' })
       keeper.wake()
     } catch (error) {
       for (const giveBack of names) giveBack()
@@ -122,7 +123,7 @@ export function createAdmission(room: Room, options: AdmissionOptions): Admissio
     mustFit(next)
     const added = names.filter(({ op }) => op === 'add').map(({ workload }) => workload)
     mustHaveNetworkNames(keeper.twinId, keeper.contractId, added)
-    const contract = await room.contracts.check(next, room.signal)
+    const { contract, isPaused } = await room.contracts.check(next, room.signal)
     // Work went on meanwhile.
     const operations = plan()
     mustHaveNetworkNames(keeper.twinId, keeper.contractId, added)
@@ -146,6 +147,7 @@ export function createAdmission(room: Room, options: AdmissionOptions): Admissio
       keeper.backOff.succeeded(name)
     }
     room.events.append(`deployment ${keeper.id} was updated to version ${next.version}`)
+    if (isPaused) await keeper.demand({ state: 'paused' })
     keeper.wake()
   }
 

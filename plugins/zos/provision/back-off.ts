@@ -24,9 +24,9 @@ export class BackOff {
     const now = performance.now()
     let next: number | undefined
     for (const [name, at] of this.#due) {
-      // Its time came, and there was nothing to do.
+      // Its time may have come since somebody looked for work; the next look needs no time.
       if (at <= now) this.#due.delete(name)
-      else next = Math.min(next ?? at, at)
+      next = Math.min(next ?? at, Math.max(at, now))
     }
     return next === undefined ? undefined : Math.ceil(next - now)
   }

@@ -20,14 +20,25 @@ export interface Contracts {
    *
    * @throws {ZosError} In the texts of the spec.
    */
-  check(deployment: Deployment, signal: AbortSignal): Promise<NodeContract>
+  check(deployment: Deployment, signal: AbortSignal): Promise<Checked>
 }
 
 const HASH_DIFFERS = 'contract hash does not match deployment hash'
 
+/** A contract that is in order. */
+export interface Checked {
+  readonly contract: NodeContract
+  /** It is in its grace period. */
+  readonly isPaused: boolean
+}
+
 export function createContracts(registry: Registry, times: Times): Contracts {
   const ask = <T>(signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>) =>
     bounded(times.registry, signal, work)
+
+  /** One that fails leaves what is known; asking for that says why. */
+  const refresh = (signal: AbortSignal) =>
+    ask(signal, async (limited) => registry.refresh?.(limited)).catch(() => undefined)
 
   const find: Contracts['find'] = async (id, signal) => {
     const latest = performance.now() + times.contract
@@ -35,7 +46,7 @@ export function createContracts(registry: Registry, times: Times): Contracts {
       const contract = await ask(signal, (limited) => registry.contract(id, limited))
       if (!contract && !fresh && registry.refresh) {
         fresh = true
-        await registry.refresh(signal)
+        await refresh(signal)
         continue
       }
       if (contract || performance.now() + times.contractAgain > latest) return contract
@@ -46,7 +57,7 @@ export function createContracts(registry: Registry, times: Times): Contracts {
   /** Clients change the contract first and ask for the update at once; what is kept may be older. */
   const isLate = (error: unknown) => error instanceof ZosError && error.message === HASH_DIFFERS
 
-  const check = async (deployment: Deployment, signal: AbortSignal): Promise<NodeContract> => {
+  const check = async (deployment: Deployment, signal: AbortSignal): Promise<Checked> => {
     const id = deployment.contractId
     const contract = await find(id, signal).catch((cause) => {
       throw new ZosError('unavailable', `failed to get deployment contract: ${messageOf(cause)}`, {
@@ -80,7 +91,7 @@ export function createContracts(registry: Registry, times: Times): Contracts {
     if (data.deploymentHash.toLowerCase() !== toHex(hash)) {
       throw new ZosError('invalid', HASH_DIFFERS)
     }
-    return data
+    return { contract: data, isPaused: contract.state === 'grace_period' }
   }
 
   return {
@@ -90,7 +101,7 @@ export function createContracts(registry: Registry, times: Times): Contracts {
         return await check(deployment, signal)
       } catch (error) {
         if (!isLate(error)) throw error
-        if (registry.refresh) await registry.refresh(signal)
+        if (registry.refresh) await refresh(signal)
         else await sleep(times.contractAgain, undefined, { signal })
         return await check(deployment, signal)
       }

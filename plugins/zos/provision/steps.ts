@@ -54,16 +54,17 @@ export function nextStep(state: DeploymentState, facts: StepFacts): Step | undef
       // Taking over makes it run, which it must not until the end of the pause.
       const later = paused && result.state === 'paused' && facts.canPause(workload.type)
       if (!later) return step('take-over', entry)
-    } else if (update) return step('update', entry)
+    } else if (result.state === 'paused' && !paused) return step('resume', entry)
+    else if (update) return step('update', entry)
     else if (result.state === 'init' || (result.state === 'error' && retry)) {
       return step('provision', entry)
     }
   }
-  const among = paused ? backwards : forwards
-  const other = paused ? 'ok' : 'paused'
+  if (!paused) return undefined
+  const running = (entry: WorkloadState) => !entry.removing && entry.result.state === 'ok'
   return step(
-    paused ? 'pause' : 'resume',
-    among.find((entry) => !entry.removing && entry.result.state === other && due(entry)),
+    'pause',
+    backwards.find((entry) => running(entry) && due(entry)),
   )
 }
 

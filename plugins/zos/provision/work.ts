@@ -113,6 +113,7 @@ async function update(doing: Doing): Promise<void> {
   const { entry, driver } = doing
   const { result } = entry
   const { next, previous } = entry.update as NonNullable<WorkloadState['update']>
+  const isPaused = result.state === 'paused'
   const outcome = await outcomeOf(async () => {
     if (!driver) throw new Error(notOffered(next).message)
     // What does not run has nothing to change yet.
@@ -121,11 +122,17 @@ async function update(doing: Doing): Promise<void> {
       data = await call(doing, next, (task) => driver.provision(task))
       if (result.state === 'init') return data
     }
-    return call(doing, next, (task) => {
+    data = await call(doing, next, (task) => {
       if (!driver.update) throw new Error(`workload '${next.type}' does not support upgrade`)
       return driver.update({ ...task, previous: previous.data })
     })
+    // It may have begun to run by that.
+    if (isPaused) await call(doing, next, (task) => driver.pause?.(task) ?? Promise.resolve())
+    return data
   })
+  if (isPaused && outcome.state === 'ok') {
+    return settle(doing, 'update', { ...outcome, state: 'paused', message: 'paused' }, next)
+  }
   if (outcome.state !== 'no-action') return settle(doing, 'update', outcome, next)
   const okay: Result =
     result.state === 'error' || result.state === 'init'
