@@ -19,6 +19,7 @@ import {
   recorder,
   sh,
   succeeds,
+  wire,
 } from './helpers/zos-network-host.ts'
 
 const namesOf = (task: { readonly deployment: { readonly twinId: number } }) =>
@@ -102,25 +103,7 @@ describe('networks on the host', () => {
     if (lacks(t, 'netns', makesNetworks()) || lacks(t, 'wireguard', hasWireguard())) return
     const hosts = [hostNamespace(t), hostNamespace(t)] as const
     const [one, two] = hosts
-    sh(
-      'ip',
-      '-n',
-      one.name,
-      'link',
-      'add',
-      'wan',
-      'type',
-      'veth',
-      'peer',
-      'name',
-      'wan',
-      'netns',
-      two.name,
-    )
-    hosts.forEach(({ name }, index) => {
-      sh('ip', '-n', name, 'addr', 'add', `192.0.2.${index + 1}/24`, 'dev', 'wan')
-      sh('ip', '-n', name, 'link', 'set', 'dev', 'wan', 'up')
-    })
+    wire(one, two)
     const [keyOne, keyTwo] = KEYS
     const tasks = [
       networkTask('network', '10.7.2.0/24', {
@@ -242,25 +225,7 @@ describe('networks on the host', () => {
     if (lacks(t, 'netns', makesNetworks()) || lacks(t, 'nft')) return
     const host = hostNamespace(t)
     const outside = hostNamespace(t)
-    sh(
-      'ip',
-      '-n',
-      host.name,
-      'link',
-      'add',
-      'wan',
-      'type',
-      'veth',
-      'peer',
-      'name',
-      'wan',
-      'netns',
-      outside.name,
-    )
-    host.run('ip', 'addr', 'add', '192.0.2.1/24', 'dev', 'wan')
-    host.run('ip', 'link', 'set', 'dev', 'wan', 'up')
-    outside.run('ip', 'addr', 'add', '192.0.2.2/24', 'dev', 'wan')
-    outside.run('ip', 'link', 'set', 'dev', 'wan', 'up')
+    wire(host, outside)
     const driver = createNetworkHostDriver('network-light', {
       folder: folderOf(t),
       prefix: host.prefix,
@@ -340,6 +305,25 @@ describe('networks on the host', () => {
     await driver.deprovision(second)
   })
 
+  it('gives a WireGuard port to one network', async (t) => {
+    if (lacks(t, 'netns', makesNetworks())) return
+    const host = hostNamespace(t)
+    const { prefix } = host
+    const driver = createNetworkHostDriver('network', { folder: folderOf(t), prefix })
+    const [first, second] = ['10.1.2.0/24', '10.2.2.0/24'].map((subnet) =>
+      networkTask('network', subnet, { wireguardListenPort: 4100 }),
+    )
+    assert.ok(first && second)
+    await driver.provision(first)
+    await assert.rejects(Promise.resolve(driver.provision(second)), {
+      kind: 'failed',
+      message: 'Cannot listen on WireGuard port 4100: another network of this node has it',
+    })
+    await driver.deprovision(first)
+    await driver.provision(second)
+    await driver.deprovision(second)
+  })
+
   it('says what is missing where it may not make networks', async (t) => {
     if (lacks(t, 'root', process.getuid?.() === 0) || lacks(t, 'setpriv') || lacks(t, 'ip')) return
     const driver = createNetworkHostDriver('network', {
@@ -359,6 +343,20 @@ describe('networks on the host', () => {
       reason:
         'network tools cannot be used: "/nonexistent/ip-prefix" is not installed; install iproute2',
     })
+  })
+
+  it('says that there is no way out without nftables', async (t) => {
+    if (lacks(t, 'netns', makesNetworks())) return
+    const record = recorder(folderOf(t), hostNamespace(t).prefix)
+    record.refuse('nft')
+    const driver = createNetworkHostDriver('network-light', {
+      folder: folderOf(t),
+      prefix: record.prefix,
+      uplinkRange: '100.127.0.0/16',
+    })
+    const probe = await driver.probe(new AbortController().signal)
+    assert.ok(!probe.able)
+    assert.match(probe.reason, /^networks get no way out: "nft" ended with exit status 2/)
   })
 
   it('does not touch the host for values that cannot be', async (t) => {

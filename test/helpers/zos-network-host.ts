@@ -66,6 +66,16 @@ export function hostNamespace(t: TestContext): HostNamespace {
   return { name, prefix, run, links }
 }
 
+/** Connects two hosts: the first is 192.0.2.1, the second 192.0.2.2. */
+export function wire(one: HostNamespace, two: HostNamespace): void {
+  const peer = ['type', 'veth', 'peer', 'name', 'wan', 'netns', two.name]
+  one.run('ip', 'link', 'add', 'dev', 'wan', ...peer)
+  for (const [index, host] of [one, two].entries()) {
+    host.run('ip', 'addr', 'add', `192.0.2.${index + 1}/24`, 'dev', 'wan')
+    host.run('ip', 'link', 'set', 'dev', 'wan', 'up')
+  }
+}
+
 function linkNames(text: string): readonly string[] {
   const rows: { ifname: string }[] = JSON.parse(text)
   return rows

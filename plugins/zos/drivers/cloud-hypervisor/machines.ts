@@ -6,22 +6,11 @@ import { makeFolder } from '../../../../src/files/make-folder.ts'
 import { DriverError } from '../driver.ts'
 import type { HostCommands } from '../network-host/host-commands.ts'
 import { removeLink } from '../network-host/links.ts'
-import {
-  isMachineApiError,
-  type MachineApi,
-  type MachineApiError,
-  machineApi,
-  type VmState,
-} from './api.ts'
+import { isMachineApiError, type MachineApi, machineApi, type VmState } from './api.ts'
 import type { Asked } from './asked.ts'
 import { seedImage } from './cloud-init.ts'
-import {
-  endLasting,
-  isGone,
-  isThere,
-  type LastingProcess,
-  startLasting,
-} from './lasting-process.ts'
+import { endHypervisor, TERM_MS } from './end-hypervisor.ts'
+import { endLasting, type LastingProcess, startLasting } from './lasting-process.ts'
 import type {
   MachineFiles,
   MachineRecord,
@@ -57,10 +46,6 @@ export interface Progress {
 /** For a hypervisor to listen, and for virtiofsd. */
 const START_MS = 15_000
 const POLL_MS = 50
-/** For a hypervisor that was asked to end. */
-const END_MS = 5000
-/** Between TERM and KILL. */
-const TERM_MS = 2000
 
 /** The machines of one type on this host: a process each, that outlives the daemon. */
 export class Machines {
@@ -138,7 +123,7 @@ export class Machines {
     const { store, host } = this.#options
     const record = await store.read(id)
     const files = store.files(id)
-    await this.#endHypervisor(id, record?.hypervisor, graceMs)
+    await endHypervisor(this.api(id), record?.hypervisor, graceMs)
     for (const mark of record?.shares ?? []) await endLasting(mark, TERM_MS)
     for (const [index] of (record?.shares ?? []).entries()) {
       await rm(files.shareSocket(index), { force: true })
@@ -271,53 +256,6 @@ export class Machines {
     const tail = said === '' ? '' : `; it says: ${said.replace(/\s+/g, ' ').slice(0, 500)}`
     return new DriverError('failed', `${message}${tail}`, { cause })
   }
-
-  async #endHypervisor(id: string, mark: ProcessMark | undefined, graceMs: number): Promise<void> {
-    const api = this.api(id)
-    try {
-      if (graceMs > 0 && (await api.state()) === 'Running') {
-        await api.powerButton().then(
-          () => this.#switchedOff(api, graceMs),
-          () => {},
-        )
-      }
-      await api.shutdown().catch(ignoreRefusal)
-      await api.delete().catch(ignoreRefusal)
-      await api.shutdownVmm()
-    } catch (error) {
-      if (!isMachineApiError(error)) throw error
-    }
-    if (mark === undefined) return
-    // The socket may be that of a process that hangs, or be gone before it.
-    if (await isGone(mark, await this.#patience(mark, api))) return
-    await endLasting(mark, TERM_MS)
-    if (await isThere(mark)) {
-      throw new DriverError('transient', `Cannot end the machine: process ${mark.pid} does not go`)
-    }
-  }
-
-  /** None for a process that was not reached. */
-  async #patience(mark: ProcessMark, api: MachineApi): Promise<number> {
-    if (!(await isThere(mark))) return 0
-    return api.ping().then(
-      () => END_MS,
-      (error: MachineApiError) => (error.code === 'GONE' ? END_MS : 0),
-    )
-  }
-
-  async #switchedOff(api: MachineApi, graceMs: number): Promise<void> {
-    const latest = performance.now() + graceMs
-    while (performance.now() < latest) {
-      const state = await api.state()
-      if (state !== 'Running') return
-      await sleep(POLL_MS * 2)
-    }
-  }
-}
-
-/** It was not on, or not there; what comes next tells. */
-function ignoreRefusal(error: unknown): void {
-  if (!isMachineApiError(error, 'REFUSED')) throw error
 }
 
 function markOf({ pid, started }: ProcessMark): ProcessMark {

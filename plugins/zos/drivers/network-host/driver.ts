@@ -106,7 +106,10 @@ export function createNetworkHostDriver<T extends NetworkType>(
     type,
     name: 'host',
     probe: (signal) =>
-      probeHost(commands.until(signal), full).catch((error) => ({
+      probeHost(commands.until(signal), {
+        wireguard: full,
+        nftables: options.uplinkRange !== undefined,
+      }).catch((error) => ({
         able: false as const,
         reason: messageOf(error),
       })),

@@ -6,9 +6,12 @@ import { wireguardProblem } from './wireguard.ts'
 /**
  * Whether this process may make namespaces and bridges: makes one of each and removes it.
  *
- * @param full Whether WireGuard is looked for too.
+ * @param needs Whether WireGuard is looked for too, and nftables.
  */
-export async function probeHost(host: HostCommands, full: boolean): Promise<DriverProbe> {
+export async function probeHost(
+  host: HostCommands,
+  needs: { readonly wireguard: boolean; readonly nftables: boolean },
+): Promise<DriverProbe> {
   const tool = await host.run('ip', '-j', 'link', 'show', 'dev', 'lo')
   if (!tool.ok) {
     const remedy = tool.errno === 'ENOENT' ? '; install iproute2' : ''
@@ -25,7 +28,12 @@ export async function probeHost(host: HostCommands, full: boolean): Promise<Driv
       const end = await host.run(...argv)
       if (!end.ok) return { able: false, reason: `${refusal(end.problem)}: ${end.problem}` }
     }
-    const problem = full ? await wireguardProblem(host, `${name}w`) : undefined
+    const filter = needs.nftables ? await host.run('nft', '--version') : undefined
+    if (filter?.ok === false) {
+      const remedy = 'install nftables, or configure no range for it'
+      return { able: false, reason: `networks get no way out: ${filter.problem}; ${remedy}` }
+    }
+    const problem = needs.wireguard ? await wireguardProblem(host, `${name}w`) : undefined
     if (problem === undefined) return { able: true }
     return { able: true, warning: `only networks without peers: ${problem}` }
   } finally {
