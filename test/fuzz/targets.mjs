@@ -352,16 +352,6 @@ export const targets = [
       }),
   },
   {
-    name: 'zos-envelope-signature',
-    entry: 'test/fuzz/zos-envelope.ts',
-    seeds: zosEnvelopes,
-    check: ({ challenged, isByNobody }, input) =>
-      refusing('ProtobufError', () => {
-        expect(challenged(input).length === 16)
-        expect(isByNobody(input))
-      }),
-  },
-  {
     name: 'zos-bus-request',
     entry: 'plugins/zos/bus/message.ts',
     seeds: () => [

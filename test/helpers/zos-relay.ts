@@ -40,10 +40,10 @@ export async function testRelay(
   const server = new WebSocketServer({
     port,
     host: '127.0.0.1',
-    verifyClient: ({ req }: { req: IncomingMessage }) => {
-      const problem = tokenProblem(req.url ?? '', keyOf)
+    verifyClient: async ({ req }: { req: IncomingMessage }, accept: (good: boolean) => void) => {
+      const problem = await tokenProblem(req.url ?? '', keyOf)
       if (problem) refused.push(problem)
-      return problem === undefined
+      accept(problem === undefined)
     },
   })
   await once(server, 'listening')
@@ -112,15 +112,16 @@ function claimsOf(url: string): { sub: number; exp: number; sid?: string } {
   return JSON.parse(Buffer.from(body, 'base64url').toString())
 }
 
-function tokenProblem(
+async function tokenProblem(
   url: string,
   keyOf: (twin: number) => Uint8Array | undefined,
-): string | undefined {
+): Promise<string | undefined> {
   const [head, body, signature = ''] = url.slice(url.indexOf('?') + 1).split('.')
   const { sub, exp } = claimsOf(url)
   const key = keyOf(sub)
   const bytes = new Uint8Array(Buffer.from(signature, 'base64url'))
-  if (!key || !isSignedBy(key, new TextEncoder().encode(`${head}.${body}`), bytes)) {
+  const signed = new TextEncoder().encode(`${head}.${body}`)
+  if (!key || !(await isSignedBy(key, signed, bytes))) {
     return 'token of nobody'
   }
   return exp * 1000 > Date.now() ? undefined : 'token has expired'

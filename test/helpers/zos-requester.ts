@@ -19,7 +19,7 @@ export interface Requester {
   /** A signed request; `changes` come before the signature. */
   envelope(command: string, payload: string, changes?: Partial<Envelope>): Envelope
   /** Text of an answer, decrypted; fails where its signature is not the other twin's. */
-  read(answer: Envelope): string
+  read(answer: Envelope): Promise<string>
 }
 
 export interface RequesterOptions {
@@ -69,9 +69,9 @@ export async function requester(t: TestContext, options: RequesterOptions): Prom
       }
       return { ...unsigned, signature: identity.sign(challengeOfEnvelope(unsigned)) }
     },
-    read(answer) {
+    async read(answer) {
       const signature = answer.signature ?? new Uint8Array()
-      if (!isSignedBy(other.publicKey, challengeOfEnvelope(answer), signature)) {
+      if (!(await isSignedBy(other.publicKey, challengeOfEnvelope(answer), signature))) {
         throw new Error('the answer is not signed by the twin that was asked')
       }
       const bytes = answer.payload?.bytes ?? new Uint8Array()

@@ -80,7 +80,7 @@ export async function readIncoming(
   if (!twin) throw new MessageDropped('unknown-twin', `there is no twin ${source.twin}`)
   const challenge = challengeOfEnvelope(envelope)
   const signature = envelope.signature ?? new Uint8Array()
-  if (!isSignedBy(twin.publicKey, challenge, signature, twin.keyType)) {
+  if (!(await isSignedBy(twin.publicKey, challenge, signature, twin.keyType))) {
     throw new MessageDropped('signature', `its signature is not that of twin ${source.twin}`)
   }
   // Only now, or a stranger could keep a message of others from being answered.

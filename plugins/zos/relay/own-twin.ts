@@ -1,6 +1,63 @@
 import { sameBytes } from '../../../src/attest/hex.ts'
 import type { Twin } from '../registry/registry.ts'
+import { createBackoff } from '../rmb/backoff.ts'
 import type { Identity } from '../rmb/identity.ts'
+
+export interface CompareOptions {
+  readonly twinId: number
+  readonly identity: Identity
+  /** Of the relays it connects to. */
+  readonly hosts: readonly string[]
+  /** Asks the registry. */
+  twin(): Promise<Twin | undefined>
+  tell(difference: string): void
+  /** The registry could not be asked; it is asked again after a pause. */
+  onUnknown(reason: string): void
+  readonly retryMs: number
+  readonly maxRetryMs: number
+  readonly signal: AbortSignal
+}
+
+/**
+ * Makes a function that tells what {@link differences} finds, once for each change. It may be called
+ * at any time, never rejects, and asks the registry no more than once at a time.
+ */
+export function compareOwnTwin(options: CompareOptions): () => Promise<void> {
+  const { twinId, identity, hosts, signal } = options
+  let told = ''
+  let again = false
+  let comparing: Promise<void> | undefined
+
+  const once = async () => {
+    const backoff = createBackoff(options.retryMs, options.maxRetryMs)
+    while (!signal.aborted) {
+      try {
+        const found = differences(twinId, await options.twin(), identity, hosts)
+        const text = found.join('\n')
+        if (text !== told) for (const difference of found) options.tell(difference)
+        told = text
+        return
+      } catch (error) {
+        if (signal.aborted) return
+        options.onUnknown(error instanceof Error ? error.message : String(error))
+        await backoff.pause(signal)
+      }
+    }
+  }
+  const run = async () => {
+    do {
+      again = false
+      await once()
+    } while (again && !signal.aborted)
+  }
+  return () => {
+    again = true
+    comparing ??= run().finally(() => {
+      comparing = undefined
+    })
+    return comparing
+  }
+}
 
 /**
  * What the registry says of this twin that keeps others from talking with it. A peer of the

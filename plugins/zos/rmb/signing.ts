@@ -1,5 +1,6 @@
-import { createHash, createPublicKey, verify } from 'node:crypto'
-import { verify as verifySr25519 } from '@scure/sr25519'
+import { createHash } from 'node:crypto'
+import { verifyEd25519 } from '../deployment/ed25519.ts'
+import { verifySr25519 } from '../deployment/sr25519.ts'
 import type { Address, Envelope, Message } from './envelope.ts'
 import { joined } from './protobuf.ts'
 
@@ -42,37 +43,24 @@ export function challengeOfEnvelope(envelope: Envelope): Uint8Array {
  * @param signature Type byte and 64 bytes.
  * @param keyType The only one that counts; undefined where the signature may say.
  */
-export function isSignedBy(
+export async function isSignedBy(
   publicKey: Uint8Array,
   message: Uint8Array,
   signature: Uint8Array,
   keyType?: KeyType,
-): boolean {
+): Promise<boolean> {
   if (signature.length !== SIGNATURE_BYTES) return false
   const type = typeOf(signature)
   if (type === undefined || (keyType !== undefined && keyType !== type)) return false
   const bytes = signature.slice(1)
-  try {
-    return type === 'ed25519'
-      ? verify(null, message, ed25519Key(publicKey), bytes)
-      : verifySr25519(message, bytes, publicKey)
-  } catch {
-    // A key or signature that is no point of its curve.
-    return false
-  }
+  return type === 'ed25519'
+    ? verifyEd25519(publicKey, message, bytes)
+    : await verifySr25519(publicKey, message, bytes)
 }
 
 function typeOf(signature: Uint8Array): KeyType | undefined {
   if (signature[0] === TYPE_BYTE.ed25519) return 'ed25519'
   return signature[0] === TYPE_BYTE.sr25519 ? 'sr25519' : undefined
-}
-
-/** What stands before the 32 bytes of a key in its SubjectPublicKeyInfo (RFC 8410 §10.1). */
-const ED25519_SPKI = Uint8Array.from([48, 42, 48, 5, 6, 3, 43, 101, 112, 3, 33, 0])
-
-function ed25519Key(publicKey: Uint8Array) {
-  const key = Buffer.from(joined([ED25519_SPKI, publicKey]))
-  return createPublicKey({ key, format: 'der', type: 'spki' })
 }
 
 function addressText(address: Address | undefined): string {
