@@ -27,6 +27,7 @@ const BENCHES = {
   supervisor: supervisor.run,
   zos: inProcess('bench/zos.ts'),
   'zos-bus': zosBus.run,
+  'zos-replay': inProcess('bench/zos-replay.ts'),
 }
 
 const { values, positionals } = parseArgs({

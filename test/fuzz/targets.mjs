@@ -1,4 +1,5 @@
 // What is fuzzed: each parser with inputs to start from and what must hold for any input.
+import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
@@ -352,6 +353,13 @@ export const targets = [
       }),
   },
   {
+    name: 'zos-journal',
+    entry: 'test/fuzz/zos-journal.ts',
+    seeds: zosJournals,
+    // Damage is told and never thrown, and what was read can be written and read again.
+    check: ({ readAgain }, input) => expect(readAgain(input)),
+  },
+  {
     name: 'zos-bus-request',
     entry: 'plugins/zos/bus/message.ts',
     seeds: () => [
@@ -381,6 +389,26 @@ function zosEnvelopes() {
 }
 
 /** Deployments of the shared vectors, and one that is always here. */
+function zosJournals() {
+  const record = (body) => {
+    const sum = createHash('sha256').update(body).digest('hex').slice(0, 16)
+    return `${body},"sum":"${sum}"}\n`
+  }
+  const workload = (size) =>
+    JSON.stringify(
+      `{"version":0,"name":"a","type":"zmount","data":{"size":${size}},"metadata":"","description":""}`,
+    )
+  const header =
+    '{"version":0,"twinId":42,"contractId":"10","metadata":"","description":"","expiration":"0",' +
+    '"signatureRequirement":{"requests":[],"weightRequired":"0","signatures":[],"signatureStyle":""}}'
+  const first = `{"record":"deploy","at":1,"header":${header},"contract":{},"workloads":[${workload(1)}]`
+  const result =
+    '{"record":"result","name":"a","of":"update","result":{"created":1,"state":"ok","message":"",' +
+    `"data":"null"},"retry":false,"workload":${workload(2)}`
+  const want = '{"record":"want","want":{"state":"paused"}'
+  return [Buffer.from([first, result, want].map(record).join(''))]
+}
+
 function zosDeployments() {
   const own =
     '{"version":0,"twin_id":1,"workloads":[{"name":"a","type":"zmount","data":{"size":1}}]}'

@@ -10,6 +10,7 @@ export class Book {
   readonly #ofTwin = new Map<number, Set<Keeper>>()
   /** Who has a network, by twin and name. */
   readonly #networks = new Map<string, bigint>()
+  readonly #capacities = new WeakMap<Workload, Capacity>()
   #sums: { readonly used: Capacity; readonly users: ReturnType<Deployments['users']> } | undefined
 
   get size(): number {
@@ -94,6 +95,13 @@ export class Book {
     return this.#summed().users
   }
 
+  /** A workload never changes: an update makes another one. */
+  #capacityOf(workload: Workload): Capacity {
+    const known = this.#capacities.get(workload) ?? capacityOf(workload)
+    this.#capacities.set(workload, known)
+    return known
+  }
+
   #summed() {
     if (this.#sums) return this.#sums
     let used = NO_CAPACITY
@@ -101,7 +109,7 @@ export class Book {
     let lastDeploymentTimestamp = 0
     const deployments = new Set<string>()
     for (const { twinId, contractId, workload, result } of this.running()) {
-      const { cru, sru, hru, mru, ipv4u } = capacityOf(workload)
+      const { cru, sru, hru, mru, ipv4u } = this.#capacityOf(workload)
       used = {
         cru: used.cru + cru,
         sru: used.sru + sru,
