@@ -9,7 +9,7 @@ import {
   Place,
   Problems,
 } from '../../plugins/supervisor/target/place.ts'
-import { shellWords } from '../../plugins/supervisor/target/shell-words.ts'
+import { shellWords } from '../../src/shell-words.ts'
 import { readBytes, readDuration } from '../../plugins/supervisor/target/units.ts'
 import { inRange } from '../../plugins/supervisor/target/version-range.ts'
 

@@ -5,7 +5,7 @@ import { mountPath, readMounts } from './mounts.ts'
 import { ADDRESS, readAttachments, readNetworkMode } from './networks.ts'
 import { isObject, type JsonObject, type Place } from './place.ts'
 import { readPorts } from './ports.ts'
-import { shellWords } from './shell-words.ts'
+import { shellWords } from '../../../src/shell-words.ts'
 import { readBytes, readDuration, readNumber } from './units.ts'
 import {
   readFlag,
