@@ -377,6 +377,20 @@ export const targets = [
       expect(reply.dst === request.head.source && reply.ref === request.head.reference)
     },
   },
+  {
+    name: 'zos-zdb-namespace',
+    entry: 'plugins/zos/drivers/zdb/namespace-info.ts',
+    seeds: () => [
+      Buffer.from(
+        '# namespace\nname: default\nentries: 0\npublic: yes\npassword: no\ndata_size_bytes: 0\n' +
+          'data_limits_bytes: 0\nmode: userkey\nlocked: no\ndata_disk_freespace_bytes: 5\n',
+      ),
+    ],
+    check: ({ readNamespaceInfo }, input) => {
+      const info = readNamespaceInfo(text(input))
+      expect(info === undefined || (info.dataSize >= 0n && info.dataLimit >= 0n))
+    },
+  },
 ]
 
 /** Envelopes of the shared vectors, and one that is always here. */
