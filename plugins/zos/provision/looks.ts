@@ -14,17 +14,15 @@ const MAX_LOG = 64 * 1024
 
 /** How the workloads of a deployment are, by what their drivers find. */
 export async function healthOf(room: Room, keeper: Keeper): Promise<readonly WorkloadHealth[]> {
-  const all: WorkloadHealth[] = []
-  for (const { workload } of keeper.state.workloads.values()) {
-    const driver = room.drivers.get(workload.type)
+  const looks = [...keeper.state.workloads.values()].map(async ({ workload }) => {
     const { name, type } = workload
     const checks = await bounded(room.times.look, room.signal, async (signal) => {
       const task = createTask(room, keeper, workload, signal)
-      return (await driver?.health?.(task)) ?? []
+      return (await room.drivers.get(type)?.health?.(task)) ?? []
     }).catch((error) => [{ name: 'health', ok: false, message: messageOf(error) }])
-    all.push({ id: keeper.idOf(name), type, name, checks })
-  }
-  return all
+    return { id: keeper.idOf(name), type, name, checks }
+  })
+  return Promise.all(looks)
 }
 
 /** The end of a workload's log; '' where there is none. */
