@@ -138,7 +138,15 @@ const CloudHypervisor = v.strictObject({
   kernel: v.optional(v.pipe(Path, v.description('Direct boot, in place of firmware'))),
   initramfs: v.optional(Path),
   cmdline: v.optional(v.pipe(v.string(), v.maxLength(2048)), ''),
+  image_dir: v.optional(
+    v.pipe(
+      Path,
+      v.description('Disk images that file:///name stands for; default: none are offered'),
+    ),
+  ),
+  run_dir: v.optional(v.pipe(Path, v.description('Folder of sockets, a short path'))),
 })
+export type CloudHypervisorConfig = v.InferOutput<typeof CloudHypervisor>
 
 const Relay = v.strictObject({
   urls: v.pipe(
@@ -216,7 +224,7 @@ const Fields = v.strictObject({
     {},
   ),
   drivers: v.optional(Drivers, {}),
-  cloud_hypervisor: v.optional(CloudHypervisor, {}),
+  cloud_hypervisor: v.optional(CloudHypervisor),
   zdb: v.optional(Zdb),
   gateway: v.optional(Gateway, {}),
   public_network: v.optional(

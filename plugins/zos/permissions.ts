@@ -25,7 +25,7 @@ export function permissions(config: Config): Permissions {
   const paths = own.flatMap((path) => path ?? [])
   const urls = [...(config.chain_url ?? []), config.kyc_url, config.bus]
   const addresses = [zdb?.address, gateway.http, gateway.tls]
-  const machines = drivers.zmachine === 'cloud-hypervisor'
+  const machines = drivers.zmachine === 'cloud-hypervisor' || hypervisor !== undefined
   return {
     read: [
       config.engine_socket,
@@ -46,12 +46,16 @@ export function permissions(config: Config): Permissions {
       '/bin/kill',
       ...(config.mount_disks === 'auto' ? DISK_TOOLS : []),
       ...(drivers.network === 'host' || machines ? NETWORK_TOOLS : []),
-      ...(machines ? [hypervisor.program[0] ?? '', hypervisor.virtiofsd[0] ?? ''] : []),
+      ...(machines ? [first(hypervisor?.program), first(hypervisor?.virtiofsd)] : []),
       ...(config.nic_hook?.slice(0, 1) ?? []),
     ],
     // The last one is read by Deno itself whenever it starts a process.
     env: ['PATH', 'NODE_V8_COVERAGE'],
   }
+}
+
+function first(argv: readonly string[] = []): string {
+  return argv[0] ?? ''
 }
 
 const PORTS: Readonly<Record<string, string>> = {

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { parseAddress } from '../../../src/config/address.ts'
-import type { Config } from '../config.ts'
+import type { CloudHypervisorConfig, Config } from '../config.ts'
 import type { Driver } from '../drivers/driver.ts'
 import type { GpuClaims } from '../drivers/gpu-claims.ts'
 import type { MachineLogs } from '../drivers/machine-logs.ts'
@@ -51,10 +51,22 @@ async function engineOf({ config }: DriverParts) {
   return openEngine({ socketPath: config.engine_socket })
 }
 
+/** Of two kinds of machines one is on a host, for their disks and networks are not the same. */
 async function machineDrivers(parts: DriverParts): Promise<Machines> {
+  switch (parts.config.drivers.zmachine) {
+    case 'off':
+      return { kind: 'off', drivers: [], logs: undefined }
+    case 'cloud-hypervisor':
+      return await virtualMachines(parts)
+    case 'container':
+      return await containers(parts)
+    case 'auto':
+      return parts.config.cloud_hypervisor ? await virtualMachines(parts) : await containers(parts)
+  }
+}
+
+async function containers(parts: DriverParts): Promise<Machines> {
   const { config, owner, dataDir, gpus, warn } = parts
-  const wanted = config.drivers.zmachine
-  if (wanted === 'off') return { kind: 'off', drivers: [], logs: undefined }
   const engine = await engineOf(parts)
   const { createContainerMachineDriver } = await import('../drivers/container/machine.ts')
   const { containerLogs } = await import('../drivers/container/container-logs.ts')
@@ -78,6 +90,43 @@ async function machineDrivers(parts: DriverParts): Promise<Machines> {
     ],
     logs: containerLogs(engine, owner),
   }
+}
+
+async function virtualMachines(parts: DriverParts): Promise<Machines> {
+  const { config, dataDir, stateDir, gpus, warn } = parts
+  const asked: Partial<CloudHypervisorConfig> = config.cloud_hypervisor ?? {}
+  const { createCloudHypervisorDriver } = await import('../drivers/cloud-hypervisor/driver.ts')
+  const { hypervisorLogs } = await import('../drivers/cloud-hypervisor/machine-logs.ts')
+  const folders = {
+    folder: join(stateDir, 'machines'),
+    runFolder: asked.run_dir ?? join(stateDir, 'run'),
+  }
+  const options = {
+    ...folders,
+    dataDir,
+    gpus,
+    warn,
+    payload: payloadOf(asked),
+    hypervisor: asked.program,
+    virtiofsd: asked.virtiofsd,
+    imageDir: asked.image_dir,
+    publicBridge: config.public_bridge,
+  }
+  return {
+    kind: 'cloud-hypervisor',
+    drivers: [
+      createCloudHypervisorDriver('zmachine', options),
+      createCloudHypervisorDriver('zmachine-light', options),
+    ],
+    logs: hypervisorLogs(folders),
+  }
+}
+
+function payloadOf({ firmware, kernel, initramfs, cmdline }: Partial<CloudHypervisorConfig>) {
+  if (kernel !== undefined) {
+    return { kernel, cmdline: cmdline ?? '', ...(initramfs !== undefined && { initramfs }) }
+  }
+  return firmware === undefined ? undefined : { firmware }
 }
 
 async function storageDrivers(
@@ -170,10 +219,31 @@ async function gatewayBackEnd({ drivers, gateway, public_config }: Config) {
   return { guard, backEnd: createProxy({ http, tls, guard }) }
 }
 
-async function zdbDriver(_parts: DriverParts): Promise<readonly AnyDriver[]> {
-  return []
+async function zdbDriver({ config }: DriverParts): Promise<readonly AnyDriver[]> {
+  const { zdb, drivers, overcommit } = config
+  const address = zdb && parseAddress(zdb.address)
+  if (!address || drivers.zdb === 'off') return []
+  const { createZdbDriver } = await import('../drivers/zdb/zdb.ts')
+  const { advertise, password } = zdb
+  const driver = createZdbDriver({
+    address: { host: address.host, port: address.port },
+    overcommit,
+    ...(password && { admin: async () => password.read() }),
+    ...(advertise.length > 0 && { ips: () => advertise }),
+  })
+  return [driver]
 }
 
-async function ipDrivers(_parts: DriverParts): Promise<readonly AnyDriver[]> {
-  return []
+async function ipDrivers({ config }: DriverParts): Promise<readonly AnyDriver[]> {
+  const { public_bridge, public_network, public_config, drivers } = config
+  if (drivers.ip === 'off' || (public_bridge === undefined && public_network === undefined)) {
+    return []
+  }
+  const { createIpDrivers } = await import('../drivers/ip/ip.ts')
+  const { ip, ipv4 } = createIpDrivers({
+    bridge: public_bridge,
+    allocateOnly: public_bridge === undefined,
+    ipv6Network: () => public_config?.ipv6,
+  })
+  return [ip, ipv4]
 }

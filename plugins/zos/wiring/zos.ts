@@ -217,5 +217,18 @@ async function startTransports(
     bus.start()
     started.push(bus)
   }
+  if (config.relay) {
+    const { urls, identity, key_type } = config.relay
+    const { createIdentity } = await import('../rmb/identity.ts')
+    const { createRelayClient } = await import('../relay/client.ts')
+    const relay = createRelayClient({
+      ...rest,
+      urls,
+      identity: createIdentity(identity.read(), key_type),
+      twinId: (await rest.registry.node()).twinId,
+    })
+    relay.start()
+    started.push(relay)
+  }
   return started
 }
