@@ -1,15 +1,18 @@
 import assert from 'node:assert/strict'
 import {
+  appendFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   statSync,
   symlinkSync,
+  truncateSync,
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { hypervisorLogs } from '../plugins/zos/drivers/cloud-hypervisor/machine-logs.ts'
 import { macOf } from '../plugins/zos/drivers/cloud-hypervisor/taps.ts'
 import type { Crash, Driver, Task } from '../plugins/zos/drivers/driver.ts'
 import { vdiskPath, volumePath } from '../plugins/zos/drivers/names.ts'
@@ -398,6 +401,103 @@ describe('virtual machines', () => {
     stop.abort()
     await watching
     await driver.deprovision(task)
+  })
+})
+
+describe('what virtual machines write', () => {
+  it('is followed to its end, and again after a new start', async (t) => {
+    const room = machineRoom(t)
+    room.control({ serial: 'one\r\ntwo\r\nthree\r\nfo' })
+    const driver = room.driver()
+    const task = machineTask(room)
+    const logs = hypervisorLogs(room.options)
+    const signal = AbortSignal.timeout(40_000)
+    const follow = (options: { readonly tail: number; readonly since?: string }) => {
+      const lines: string[] = []
+      const read = async () => {
+        for await (const { text } of logs.follow(ID, { ...options, signal })) lines.push(text)
+        return lines
+      }
+      return { lines, whole: read() }
+    }
+    assert.deepEqual(await follow({ tail: 10 }).whole, [], 'there is no machine')
+    await driver.provision(task)
+    const log = join(room.options.folder, ID, 'serial.log')
+    const before = new Date().toISOString()
+    const all = follow({ tail: 2 })
+    await eventually('the last lines came', () => all.lines.length === 2)
+    const newer = follow({ tail: 2, since: before })
+    appendFileSync(log, 'ur\r\nfive\r\n')
+    await eventually('new lines came', () => all.lines.at(-1) === 'five')
+    // Cut by the daemon, gone on with at the old place by the hypervisor.
+    const { size } = statSync(log)
+    truncateSync(log, 0)
+    truncateSync(log, size)
+    appendFileSync(log, 'six\r\n')
+    await eventually('lines come after a cut', () => all.lines.at(-1) === 'six')
+    end(room.started()[0] ?? 0)
+    assert.deepEqual(await all.whole, ['two', 'three', 'four', 'five', 'six'])
+    assert.equal((await newer.whole).at(-1), 'six')
+    assert.equal(newer.lines.includes('three'), false)
+    room.control({ serial: 'again\n' })
+    await driver.provision(task)
+    const second = follow({ tail: 2, since: before })
+    end(room.started()[1] ?? 0)
+    assert.deepEqual(await second.whole, ['again'])
+    await driver.deprovision(task)
+  })
+})
+
+describe('the probe for virtual machines', () => {
+  const CASES = [
+    [
+      'the program',
+      { hypervisor: ['/nonexistent/ch'] },
+      /^"\/nonexistent\/ch" is not installed; install cloud-hypervisor$/,
+    ],
+    [
+      'KVM',
+      { kvmPath: '/nonexistent/kvm' },
+      /^virtual machines need \/nonexistent\/kvm: it is not there$/,
+    ],
+    ['firmware', { payload: undefined }, /^no firmware and no kernel is configured$/],
+    [
+      'a kernel that is there',
+      { payload: { kernel: '/nonexistent/k', cmdline: 'x' } },
+      /^the kernel "\/nonexistent\/k" cannot be read: it is not there$/,
+    ],
+    [
+      'a short folder for sockets',
+      { runFolder: `/${'x'.repeat(84)}` },
+      /^the folder for sockets is longer than 84 bytes/,
+    ],
+  ] as const
+  for (const [name, more, reason] of CASES) {
+    it(`asks for ${name}`, async (t) => {
+      const probe = await machineRoom(t)
+        .driver({ prefix: [], ...more })
+        .probe(new AbortController().signal)
+      assert.ok(!probe.able)
+      assert.match(probe.reason, reason)
+    })
+  }
+
+  it('warns of a missing virtiofsd, and refuses a program that is too old', async (t) => {
+    const room = machineRoom(t)
+    const { signal } = new AbortController()
+    const warned = await room.driver({ virtiofsd: ['/bin/false'] }).probe(signal)
+    assert.ok(warned.able)
+    assert.match(warned.warning ?? '', /^machines with volumes will fail: "\/bin\/false" ended/)
+    room.control({ version: '49.0' })
+    const old = await room.driver().probe(signal)
+    assert.ok(!old.able)
+    assert.match(old.reason, /^cloud-hypervisor 49.0 cannot be used/)
+  })
+
+  it('is right about a program that is missing at the start of a machine', async (t) => {
+    const driver = machineRoom(t).driver({ hypervisor: ['/nonexistent/ch'] })
+    const error = await refusal(driver, machineTask(machineRoom(t)))
+    assert.equal(error.message, 'Cannot start "/nonexistent/ch": it is not installed')
   })
 })
 

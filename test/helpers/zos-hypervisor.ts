@@ -66,7 +66,7 @@ export function machineRoom(t: TestContext): MachineRoom {
   const program = (name: string, script: string) => {
     const text = `#!/bin/sh\nexec node ${resolve('test/helpers', script)} ${folder} "$@"\n`
     writeFileSync(path(name), text, { mode: 0o755 })
-    return path(name)
+    return [path(name)]
   }
   const lines = (name: string) =>
     existsSync(path(name)) ? readFileSync(path(name), 'utf8').split('\n').slice(0, -1) : []

@@ -16,16 +16,19 @@ import { MachineWatch } from './watch.ts'
 export interface CloudHypervisorOptions extends RootImageOptions, AskedOptions {
   /** Of all machines' own disks, logs and records; may be shared by both types. */
   readonly folder: string
-  /** Of sockets: at most 83 bytes, on a file system that has sockets. */
+  /** Of sockets: at most 84 bytes, on a file system that has sockets. */
   readonly runFolder: string
-  /** What machines start with: usually `{ firmware: '/usr/share/…/hypervisor-fw' }`. */
-  readonly payload: VmPayload
+  /**
+   * What machines start with: usually `{ firmware: '/usr/share/…/hypervisor-fw' }`. Left out, the
+   * probe says that it is missing.
+   */
+  readonly payload: VmPayload | undefined
   /** Default: no GPU is known. */
   readonly gpus?: GpuClaims | undefined
-  /** Default: `cloud-hypervisor`. */
-  readonly hypervisor?: string | undefined
-  /** Default: `virtiofsd`. */
-  readonly virtiofsd?: string | undefined
+  /** Program and its first arguments. Default: `['cloud-hypervisor']`. */
+  readonly hypervisor?: readonly string[] | undefined
+  /** Default: `['virtiofsd']`. */
+  readonly virtiofsd?: readonly string[] | undefined
   /** Default: `/dev/kvm`. */
   readonly kvmPath?: string | undefined
   /** Program and arguments in front of `ip` and the probes: `['sudo', '-n']`. */
@@ -57,8 +60,8 @@ export function createCloudHypervisorDriver<T extends MachineType>(
   const { gpus, warn = () => {}, payload } = options
   const host = hostCommands(options.prefix)
   const store = machineStore(options.folder, options.runFolder)
-  const hypervisor = options.hypervisor ?? 'cloud-hypervisor'
-  const virtiofsd = options.virtiofsd ?? 'virtiofsd'
+  const hypervisor = options.hypervisor ?? ['cloud-hypervisor']
+  const virtiofsd = options.virtiofsd ?? ['virtiofsd']
   const { graceMs = GRACE_MS, maxLogBytes = MAX_LOG_BYTES } = options
   const machines = new Machines({ ...options, type, store, host, hypervisor, virtiofsd, graceMs })
   const watch = new MachineWatch({

@@ -1,4 +1,4 @@
-import { readlink, rm, writeFile } from 'node:fs/promises'
+import { readlink, rename, rm, writeFile } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { errnoOf, messageOf } from '../../../../src/errors.ts'
@@ -22,16 +22,16 @@ import { makeRootDisk, type RootImageOptions } from './root-image.ts'
 import { lastLogLines } from './serial-log.ts'
 import { macOf, makeTap } from './taps.ts'
 import { oldProblem } from './versions.ts'
-import { type VmPayload, vmConfig } from './vm-config.ts'
+import { NO_PAYLOAD, type VmPayload, vmConfig } from './vm-config.ts'
 
 export interface MachinesOptions extends RootImageOptions {
   readonly type: MachineType
   readonly store: MachineStore
   readonly host: HostCommands
   /** Program of the hypervisor. */
-  readonly hypervisor: string
-  readonly virtiofsd: string
-  readonly payload: VmPayload
+  readonly hypervisor: readonly string[]
+  readonly virtiofsd: readonly string[]
+  readonly payload: VmPayload | undefined
   /** For a machine to switch itself off before it is switched off. */
   readonly graceMs: number
   readonly quickMs?: number | undefined
@@ -96,13 +96,13 @@ export class Machines {
       await this.#prepare(asked, files, task)
       for (const [index, { folder }] of asked.shares.entries()) {
         const socket = files.shareSocket(index)
-        const argv = [this.#options.virtiofsd, '--socket-path', socket, '--shared-dir', folder]
+        const argv = [...this.#options.virtiofsd, '--socket-path', socket, '--shared-dir', folder]
         const process = await this.#launch(argv, socket, files)
         await note({ shares: [...record.shares, markOf(process)] })
         await this.#appears(process, socket, task.signal, files)
       }
       await rm(files.socket, { force: true })
-      const argv = [this.#options.hypervisor, '--api-socket', files.socket]
+      const argv = [...this.#options.hypervisor, '--api-socket', files.socket]
       const process = await this.#launch(argv, files.socket, files)
       await note({ hypervisor: markOf(process) })
       await this.#boot(asked, files, process, task.signal)
@@ -155,6 +155,8 @@ export class Machines {
     await rm(files.seedDisk, { force: true })
     await writeFile(files.seedDisk, seedImage(asked.seed), { mode: 0o600, flag: 'wx' })
     await rm(files.hypervisorLog, { force: true })
+    // A new file for each start: who follows the log sees that it is another one.
+    await rename(files.serialLog, `${files.serialLog}.1`).catch(ignoreMissing)
     const commands = host.until(task.signal)
     for (const tap of asked.taps) await makeTap(commands, tap)
   }
@@ -184,10 +186,13 @@ export class Machines {
     const version = await this.#answers(api, process, signal, files)
     const problem = oldProblem(version)
     if (problem !== undefined) throw new DriverError('failed', problem)
+    const { payload } = this.#options
+    if (payload === undefined)
+      throw new DriverError('failed', `Cannot start the machine: ${NO_PAYLOAD}`)
     const config = vmConfig({
       cpus: asked.cpus,
       memory: asked.memory,
-      payload: this.#options.payload,
+      payload,
       disks: [
         { path: files.rootDisk, readonly: false },
         ...asked.disks.map((path) => ({ path, readonly: false })),
@@ -297,4 +302,8 @@ function failure(error: unknown): unknown {
     })
   }
   return error
+}
+
+function ignoreMissing(error: unknown): void {
+  if (errnoOf(error) !== 'ENOENT') throw error
 }

@@ -4,39 +4,40 @@ import type { DriverProbe } from '../driver.ts'
 import type { HostCommands } from '../network-host/host-commands.ts'
 import { MAX_RUN_FOLDER } from './machine-files.ts'
 import { oldProblem } from './versions.ts'
-import type { VmPayload } from './vm-config.ts'
+import { NO_PAYLOAD, type VmPayload } from './vm-config.ts'
 
 export interface ProbeOptions {
   readonly host: HostCommands
-  readonly hypervisor: string
-  readonly virtiofsd: string
+  readonly hypervisor: readonly string[]
+  readonly virtiofsd: readonly string[]
   /** Usually `/dev/kvm`. */
   readonly kvmPath: string
-  readonly payload: VmPayload
+  readonly payload: VmPayload | undefined
   readonly runFolder: string
 }
 
 /** Whether this process may run virtual machines here. */
 export async function probeHypervisor(options: ProbeOptions): Promise<DriverProbe> {
   const { host, hypervisor, virtiofsd, kvmPath, payload, runFolder } = options
-  const version = await host.run(hypervisor, '--version')
+  const version = await host.run(...hypervisor, '--version')
   if (!version.ok) return no(`${version.problem}${remedyOf(version.errno)}`)
   const [, told = version.stdout.trim()] = /cloud-hypervisor v?(\S+)/.exec(version.stdout) ?? []
   const old = oldProblem(told.slice(0, 60))
   if (old !== undefined) return no(old)
   const kvm = await problemOf(kvmPath, constants.R_OK | constants.W_OK)
   if (kvm !== undefined) return no(`virtual machines need ${kvmPath}: ${kvm}`)
-  for (const path of Object.entries(payload)) {
-    if (path[0] === 'cmdline') continue
-    const missing = await problemOf(path[1], constants.R_OK)
-    if (missing !== undefined) return no(`the ${path[0]} "${path[1]}" cannot be read: ${missing}`)
+  if (payload === undefined) return no(NO_PAYLOAD)
+  for (const [kind, path] of Object.entries(payload)) {
+    if (kind === 'cmdline') continue
+    const missing = await problemOf(path, constants.R_OK)
+    if (missing !== undefined) return no(`the ${kind} "${path}" cannot be read: ${missing}`)
   }
   if (Buffer.byteLength(runFolder) > MAX_RUN_FOLDER) {
     return no(`the folder for sockets is longer than ${MAX_RUN_FOLDER} bytes: "${runFolder}"`)
   }
   const tap = await tapProblem(host)
   if (tap !== undefined) return no(tap)
-  const shares = await host.run(virtiofsd, '--version')
+  const shares = await host.run(...virtiofsd, '--version')
   if (shares.ok) return { able: true }
   return { able: true, warning: `machines with volumes will fail: ${shares.problem}` }
 }

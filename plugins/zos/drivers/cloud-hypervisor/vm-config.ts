@@ -26,6 +26,9 @@ export type VmPayload =
   | { readonly firmware: string }
   | { readonly kernel: string; readonly initramfs?: string; readonly cmdline: string }
 
+/** For people, where nothing is configured. */
+export const NO_PAYLOAD = 'no firmware and no kernel is configured'
+
 /** A machine as it is to be made. */
 export interface VmPlan {
   readonly cpus: number
