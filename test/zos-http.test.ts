@@ -1,6 +1,7 @@
 /** The commands over real sockets: statuses, who calls, and what bodies may be (spec zos §10.5). */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { readDeployment } from '../plugins/zos/deployment/read.ts'
 import { RawClient } from './helpers/raw-http.ts'
 import {
   BIG,
@@ -13,6 +14,7 @@ import {
   signedDeployment,
 } from './helpers/zos-api.ts'
 import { challenge, token } from './helpers/zos-auth.ts'
+import { zosVectors } from './helpers/zos-deployment.ts'
 import { errorOf, type Sent, serveZos } from './helpers/zos-http.ts'
 import type { Plan } from './helpers/zos-provision.ts'
 
@@ -237,4 +239,47 @@ test('names of commands that are no names', async (t) => {
   assert.equal(encoded.status, 200)
   const deeper = await zos.post('zos.system.version/x')
   assert.equal(deeper.status, 404)
+})
+
+interface SignatureVectors {
+  readonly twins: Readonly<Record<string, { readonly type: string; readonly public_key: string }>>
+  readonly cases: readonly {
+    readonly name: string
+    readonly deployment_json: string
+    readonly hash: string
+    readonly error: string | null
+  }[]
+}
+
+test('the signatures of the shared vectors, by HTTP', async (t) => {
+  const vectors = zosVectors<SignatureVectors>(t, 'signatures')
+  if (!vectors) return
+  const twins = Object.entries(vectors.twins).map(([id, { type, public_key }]) => ({
+    id: Number(id),
+    key_type: type,
+    public_key,
+  }))
+  const zos = await serveZos(t, {
+    document: registryText([], { twins }),
+    config: { trust_twin_header: true, strict_signatures: true },
+  })
+  const wrong: string[] = []
+  for (const { name, deployment_json, hash, error } of vectors.cases) {
+    const { twinId, contractId } = readDeployment(deployment_json)
+    const contract = {
+      contract_id: contractId,
+      twin_id: twinId,
+      node_id: 11,
+      type: 'node',
+      deployment_hash: hash,
+      state: 'created',
+    }
+    await zos.send('/zos-registry', { method: 'PUT', body: registryText([contract], { twins }) })
+    const answer = await zos.post('zos.deployment.deploy', deployment_json, named(twinId))
+    // One that exists is looked for after the signatures.
+    const right =
+      error === null ? [202, 409].includes(answer.status) : errorOf(answer) === `401 255 ${error}`
+    if (!right) wrong.push(`${name}: ${answer.status} ${answer.body} instead of ${error}`)
+  }
+  assert.deepEqual(wrong, [])
 })
