@@ -13,6 +13,7 @@ import { table } from './stats.mjs'
 import * as supervisor from './supervisor.mjs'
 import { RUNTIMES, typescript } from './variants.mjs'
 import * as zosBus from './zos-bus.mjs'
+import * as zosHttp from './zos-http.mjs'
 
 const BENCHES = {
   'event-ring': inProcess('bench/event-ring.ts'),
@@ -27,6 +28,7 @@ const BENCHES = {
   supervisor: supervisor.run,
   zos: inProcess('bench/zos.ts'),
   'zos-bus': zosBus.run,
+  'zos-http': zosHttp.run,
   'zos-replay': inProcess('bench/zos-replay.ts'),
 }
 

@@ -7,11 +7,13 @@ const UNIT_MS = { us: 0.001, ms: 1, s: 1000 }
 /**
  * Loads a URL over 32 connections that stay open.
  *
+ * @param {{ script?: string }} options `script`: a file of wrk's own, such as post.lua.
  * @returns {Promise<{ requests: number, perSecond: number, p99Ms: number }>}
  * @throws {Error} When wrk fails, a connection breaks or an answer is not of the 200s or 300s.
  */
-export function wrk(url, seconds) {
-  const args = ['-t1', '-c32', `-d${seconds}s`, '--latency', url]
+export function wrk(url, seconds, { script } = {}) {
+  const scripted = script === undefined ? [] : ['-s', script]
+  const args = ['-t1', '-c32', `-d${seconds}s`, '--latency', ...scripted, url]
   const [command, commandArgs] = pinned(1, 'wrk', args)
   return new Promise((done, failed) => {
     const child = spawn(command, commandArgs, { stdio: ['ignore', 'pipe', 'pipe'] })

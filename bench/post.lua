@@ -1,0 +1,2 @@
+-- Makes wrk send empty POST requests.
+wrk.method = "POST"
