@@ -118,6 +118,13 @@ const Zdb = v.strictObject({
 const Gateway = v.strictObject({
   http: v.optional(v.pipe(Address, v.description("Where the daemon's own proxy takes HTTP"))),
   tls: v.optional(v.pipe(Address, v.description('And TLS, which it passes through unread'))),
+  cert: v.optional(
+    v.pipe(
+      Path,
+      v.description('PEM chain for gateways that do not pass TLS through, as *.<domain>'),
+    ),
+  ),
+  key: v.optional(secret()),
   traefik_dir: v.optional(v.pipe(Path, v.description("Folder of traefik's file provider"))),
   domain: v.optional(
     v.pipe(
@@ -269,6 +276,10 @@ export const Config = v.pipe(
   v.check(
     ({ registry, chain_url }) => registry === undefined || chain_url === undefined,
     'registry and chain_url exclude each other',
+  ),
+  v.check(
+    ({ gateway: { cert, key } }) => (cert === undefined) === (key === undefined),
+    'gateway.cert and gateway.key belong together',
   ),
   v.check(
     ({ relay, chain_url, registry }) => relay === undefined || !!chain_url || !!registry,

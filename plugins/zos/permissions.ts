@@ -1,12 +1,11 @@
 import type { Permissions } from '../../src/plugin.ts'
 import { type Config, isNode } from './config.ts'
-
-/** Programs that tell of the node. */
-const TOOLS = ['dmidecode', 'virt-what', 'zinit', 'wg'] as const
-
-const DISK_TOOLS = ['mkfs.ext4', 'losetup', 'mount', 'umount', 'btrfs'] as const
-
-const NETWORK_TOOLS = ['ip', 'nft', 'sysctl'] as const
+import {
+  IP_PROGRAMS,
+  NETWORK_PROGRAMS,
+  NODE_PROGRAMS,
+  STORAGE_PROGRAMS,
+} from './drivers/programs.ts'
 
 /**
  * What the plugin touches with a configuration. Until the configuration makes a grid node of this
@@ -19,9 +18,10 @@ export function permissions(config: Config): Permissions {
     config.bus_password,
     config.relay?.identity,
     zdb?.password,
+    gateway.key,
     ...Object.values(config.registries).map(({ password }) => password),
   ]
-  const own = [config.registry, config.data_dir, gateway.traefik_dir]
+  const own = [config.registry, config.data_dir, gateway.traefik_dir, gateway.cert]
   const paths = own.flatMap((path) => path ?? [])
   const urls = [...(config.chain_url ?? []), config.kyc_url, config.bus]
   const addresses = [zdb?.address, gateway.http, gateway.tls]
@@ -41,11 +41,11 @@ export function permissions(config: Config): Permissions {
       ...addresses.flatMap((address) => address ?? []),
     ],
     run: [
-      ...TOOLS,
-      'nvidia-smi',
+      ...NODE_PROGRAMS,
       '/bin/kill',
-      ...(config.mount_disks === 'auto' ? DISK_TOOLS : []),
-      ...(drivers.network === 'host' || machines ? NETWORK_TOOLS : []),
+      ...(config.mount_disks === 'auto' ? STORAGE_PROGRAMS : []),
+      ...(config.public_bridge === undefined ? [] : IP_PROGRAMS),
+      ...(drivers.network === 'host' || machines ? NETWORK_PROGRAMS : []),
       ...(machines ? [first(hypervisor?.program), first(hypervisor?.virtiofsd)] : []),
       ...(config.nic_hook?.slice(0, 1) ?? []),
     ],

@@ -1,7 +1,9 @@
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseAddress } from '../../../src/config/address.ts'
 import type { CloudHypervisorConfig, Config } from '../config.ts'
 import type { Driver } from '../drivers/driver.ts'
+import type { GatewayOptions } from '../drivers/gateway/index.ts'
 import type { GpuClaims } from '../drivers/gpu-claims.ts'
 import type { MachineLogs } from '../drivers/machine-logs.ts'
 
@@ -182,32 +184,24 @@ async function zlogsDriver(
 
 async function gatewayDrivers({ config }: DriverParts): Promise<readonly AnyDriver[]> {
   const { gateway, public_config } = config
-  const backEnd = await gatewayBackEnd(config)
+  const backEnd = gatewayBackEnd(config)
   if (!backEnd) return []
-  const { createGatewayNameDriver } = await import('../drivers/gateway/name-proxy.ts')
-  const { createGatewayFqdnDriver } = await import('../drivers/gateway/fqdn-proxy.ts')
-  const { guard, backEnd: publisher } = backEnd
-  const options = {
-    backEnd: publisher,
-    hosts: new Map<string, string>(),
-    guard,
-    domain: () => gateway.domain ?? public_config?.domain,
-  }
-  return [createGatewayNameDriver(options), createGatewayFqdnDriver(options)]
-}
-
-async function gatewayBackEnd({ drivers, gateway, public_config }: Config) {
-  if (drivers.gateway === 'off') return undefined
-  const { createGuard } = await import('../drivers/gateway/guard.ts')
   const { ipv4 = '', ipv6 = '' } = public_config ?? {}
   const publicOnes = [ipv4, ipv6].filter((address) => address !== '')
-  const guard = createGuard({
+  const { createGatewayDrivers } = await import('../drivers/gateway/index.ts')
+  const { name, fqdn } = createGatewayDrivers({
+    backEnd,
+    domain: () => gateway.domain ?? public_config?.domain,
     publicAddresses: () => publicOnes,
     allowLocal: gateway.allow_local,
   })
+  return [name, fqdn]
+}
+
+function gatewayBackEnd({ drivers, gateway }: Config): GatewayOptions['backEnd'] | undefined {
+  if (drivers.gateway === 'off') return undefined
   if (gateway.traefik_dir !== undefined && drivers.gateway !== 'proxy') {
-    const { createTraefikFiles } = await import('../drivers/gateway/traefik.ts')
-    return { guard, backEnd: createTraefikFiles({ folder: gateway.traefik_dir }) }
+    return { traefik: { folder: gateway.traefik_dir } }
   }
   const listens = (text: string | undefined) => {
     const address = text === undefined ? undefined : parseAddress(text)
@@ -215,8 +209,10 @@ async function gatewayBackEnd({ drivers, gateway, public_config }: Config) {
   }
   const [http, tls] = [listens(gateway.http), listens(gateway.tls)]
   if (http.length + tls.length === 0) return undefined
-  const { createProxy } = await import('../drivers/gateway/proxy.ts')
-  return { guard, backEnd: createProxy({ http, tls, guard }) }
+  const { cert, key } = gateway
+  if (cert === undefined || key === undefined) return { proxy: { http, tls } }
+  const certificate = () => ({ cert: readFileSync(cert, 'utf8'), key: key.read() })
+  return { proxy: { http, tls, certificate } }
 }
 
 async function zdbDriver({ config }: DriverParts): Promise<readonly AnyDriver[]> {

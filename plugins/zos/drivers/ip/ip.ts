@@ -8,9 +8,6 @@ import { addressOf, assign, type IpType, type Reserved } from './allocation.ts'
 import { createNftFilter, type IpFilter } from './filter.ts'
 import { linkLocalAddress, slaacAddress } from './slaac.ts'
 
-/** Programs of the host that public addresses need, for a list of permissions. */
-export const IP_PROGRAMS = ['ip', 'nft'] as const
-
 export interface IpOptions {
   /** Bridge of the host that public addresses are on; '' or undefined for none. */
   readonly bridge: string | undefined

@@ -6,20 +6,6 @@ import { createVolumeDriver } from './volume.ts'
 import { createVolumeKeeper } from './volume-keeper.ts'
 import { createZmountDriver } from './zmount.ts'
 
-/** Programs of the host that disks and volumes may need, for a list of permissions. */
-export const STORAGE_PROGRAMS = [
-  'btrfs',
-  'e2fsck',
-  'losetup',
-  'mkfs.btrfs',
-  'mkfs.ext4',
-  'mount',
-  'readlink',
-  'resize2fs',
-  'rm',
-  'umount',
-] as const
-
 export interface StorageOptions {
   /** Absolute; disks are in `vdisks` and `mounts` of it, volumes in `volumes`. */
   readonly dataDir: string
