@@ -4,73 +4,13 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
-import { startDaemon } from './helpers/daemon.ts'
 import { type TestEngine, useEngine } from './helpers/engine.ts'
-import type { WireWorkload } from './helpers/zos-deployment.ts'
 import { ask, Grid, isErased, reaches, TWIN } from './helpers/zos-grid.ts'
+import { folder, IP, startNode, UP, workloads } from './helpers/zos-machine.ts'
 
 const engineOf = useEngine()
 
 const CONTRACT = 8955
-const IP = '10.1.2.7'
-
-const network: WireWorkload = {
-  version: 0,
-  name: 'net',
-  type: 'network',
-  metadata: '',
-  description: '',
-  data: {
-    ip_range: '10.1.0.0/16',
-    subnet: '10.1.2.0/24',
-    wireguard_private_key: 'canary-of-a-key',
-    wireguard_listen_port: 3333,
-    peers: [],
-  },
-}
-const disk = { ...network, name: 'disk', type: 'zmount', data: { size: 64 * 1024 ** 2 } }
-const folder = { ...network, name: 'shared', type: 'volume', data: { size: 64 * 1024 ** 2 } }
-const machine = {
-  ...network,
-  name: 'vm',
-  type: 'zmachine',
-  data: {
-    flist: 'docker://cvmd-test:latest',
-    network: {
-      public_ip: '',
-      planetary: false,
-      interfaces: [{ network: 'net', ip: IP }],
-    },
-    size: 0,
-    compute_capacity: { cpu: 1, memory: 256 * 1024 ** 2 },
-    mounts: [
-      { name: 'disk', mountpoint: '/disk' },
-      { name: 'shared', mountpoint: '/shared' },
-    ],
-    entrypoint:
-      '/bin/sh -c "trap \'exit 0\' TERM; echo $WORD >/disk/word; echo $WORD >/shared/word; while :; do echo $WORD | nc -l -p 80 & wait; done"',
-    env: { WORD: 'hello-canary' },
-    corex: false,
-    gpu: [],
-  },
-}
-
-async function startNode(engine: TestEngine, at?: string) {
-  return await startDaemon({
-    config: `state_dir = "{folder}/state"
-run_dir = "{folder}/run"
-[[listen]]
-unix = "{folder}/run/cvmd.sock"
-[plugins.zos]
-registry = "{folder}/registry.json"
-engine_socket = "${engine.socketPath}"
-mount_disks = "folder"
-[plugins.supervisor]
-enabled = false
-`,
-    ...(at !== undefined && { folder: at }),
-  })
-}
 
 /** What the machine says on its private address. */
 function hear(engine: TestEngine): string {
@@ -81,7 +21,7 @@ function hear(engine: TestEngine): string {
 
 async function deployed(t: TestContext, engine: TestEngine) {
   const grid = new Grid(join(engine.folder, 'registry.json'))
-  const node = await startNode(engine, engine.folder)
+  const node = await startNode(engine.socketPath, engine.folder)
   t.after(() => node.stop())
   return { grid, node }
 }
@@ -95,12 +35,11 @@ test('a machine with a disk, a volume and a network: from its deployment to its 
     networks: (await engine.client.networks.list()).length,
     volumes: (await engine.client.volumes.list()).length,
   }
-  const text = grid.signed(CONTRACT, [machine, disk, folder, network])
+  const text = grid.signed(CONTRACT, workloads)
   const accepted = await ask(socket, 'zos.deployment.deploy', text)
   assert.equal(accepted.status, 202, accepted.body)
   assert.equal(accepted.body, 'null')
-  const up = { vm: 'ok', disk: 'ok', shared: 'ok', net: 'ok' }
-  const [vm, mount] = await reaches(socket, CONTRACT, up)
+  const [vm, mount] = await reaches(socket, CONTRACT, UP)
   const id = `${TWIN}-${CONTRACT}`
   assert.deepEqual(vm?.result.data, {
     id: `${id}-vm`,
@@ -131,10 +70,10 @@ test('a machine with a disk, a volume and a network: from its deployment to its 
   const [one] = await engine.client.containers.list()
   await node.stop()
   assert.equal(hear(engine), 'hello-canary\n')
-  const again = await startNode(engine, engine.folder)
+  const again = await startNode(engine.socketPath, engine.folder)
   t.after(() => again.stop())
   socket = again.socket
-  await reaches(socket, CONTRACT, up)
+  await reaches(socket, CONTRACT, UP)
   const [same] = await engine.client.containers.list()
   assert.equal(same?.Id, one?.Id)
 
@@ -142,25 +81,25 @@ test('a machine with a disk, a volume and a network: from its deployment to its 
   await reaches(socket, CONTRACT, { vm: 'paused', disk: 'paused', shared: 'paused', net: 'paused' })
   assert.equal((await engine.client.containers.list())[0]?.State, 'paused')
   grid.setState(CONTRACT, 'created')
-  await reaches(socket, CONTRACT, up)
+  await reaches(socket, CONTRACT, UP)
   assert.equal((await engine.client.containers.list())[0]?.State, 'running')
   assert.equal(hear(engine), 'hello-canary\n')
 
   // A second volume, which nothing has mounted, grows.
   const more = { ...folder, name: 'more', version: 1 }
-  const first = [machine, disk, folder, network, more]
+  const first = [...workloads, more]
   const updated = await ask(
     socket,
     'zos.deployment.update',
     grid.signed(CONTRACT, first, { version: 1 }),
   )
   assert.equal(updated.status, 202, updated.body)
-  await reaches(socket, CONTRACT, { ...up, more: 'ok' })
+  await reaches(socket, CONTRACT, { ...UP, more: 'ok' })
   const larger = { ...more, version: 2, data: { size: 96 * 1024 ** 2 } }
-  const second = [machine, disk, folder, network, larger]
+  const second = [...workloads, larger]
   const text2 = grid.signed(CONTRACT, second, { version: 2 })
   assert.equal((await ask(socket, 'zos.deployment.update', text2)).status, 202)
-  await reaches(socket, CONTRACT, { ...up, more: 'ok@2' })
+  await reaches(socket, CONTRACT, { ...UP, more: 'ok@2' })
   assert.equal(
     (await engine.client.containers.list())[0]?.Id,
     one?.Id,
