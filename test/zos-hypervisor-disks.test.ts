@@ -4,7 +4,7 @@ import type { ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import { describe, it, type TestContext } from 'node:test'
+import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import {
   type Seed,
@@ -21,6 +21,7 @@ import { makeRootDisk, rootImageOf } from '../plugins/zos/drivers/cloud-hypervis
 import { macOf } from '../plugins/zos/drivers/cloud-hypervisor/taps.ts'
 import { oldProblem } from '../plugins/zos/drivers/cloud-hypervisor/versions.ts'
 import { createSelfSigned } from '../src/tls/self-signed.ts'
+import { afterTest, cleanAfterEach } from './helpers/after-test.ts'
 import { installed, lacks } from './helpers/counterpart.ts'
 import { freshFolder } from './helpers/daemon.ts'
 import { readFat } from './helpers/zos-fat.ts'
@@ -49,13 +50,15 @@ const SEED: Seed = {
   ],
 }
 
-function folderOf(t: TestContext): string {
+function folderOf(): string {
   const folder = freshFolder()
-  t.after(() => rmSync(folder, { recursive: true, force: true }))
+  afterTest(() => rmSync(folder, { recursive: true, force: true }))
   return folder
 }
 
 describe('the disk for cloud-init', () => {
+  cleanAfterEach()
+
   it('has what was put on it, whatever it is', () => {
     const content = fc.uint8Array({ maxLength: 10_000 })
     const name = fc.stringMatching(/^[a-z0-9-]{1,64}$/)
@@ -87,7 +90,7 @@ describe('the disk for cloud-init', () => {
 
   it('is what other programs take for one', async (t) => {
     if (lacks(t, 'fsck.fat', installed('fsck.fat') && installed('mcopy'))) return
-    const folder = folderOf(t)
+    const folder = folderOf()
     const path = join(folder, 'seed.img')
     writeFileSync(path, seedImage(SEED))
     const told = sh('fsck.fat', '-n', '-v', path)
@@ -101,7 +104,7 @@ describe('the disk for cloud-init', () => {
       assert.equal(sh('blkid', '-s', 'LABEL', '-o', 'value', path), 'CIDATA\n')
   })
 
-  it('tells a machine its name, addresses, environment and disks', (t) => {
+  it('tells a machine its name, addresses, environment and disks', () => {
     const files = seedFiles(SEED)
     assert.deepEqual(JSON.parse(files['meta-data'] ?? ''), {
       'instance-id': '1-2-vm',
@@ -138,7 +141,7 @@ describe('the disk for cloud-init', () => {
     assert.equal(environment.permissions, '0600')
     assert.equal(entrypoint.permissions, '0700')
     // What a shell makes of it.
-    const folder = folderOf(t)
+    const folder = folderOf()
     writeFileSync(join(folder, 'environment'), environment.content)
     const script = `. ${folder}/environment; printf %s "$QUOTE"`
     assert.equal(sh('sh', '-c', script), SEED.env.get('QUOTE'))
@@ -172,7 +175,6 @@ describe('the disk for cloud-init', () => {
 
 /** A server of images, with a certificate of its own. */
 async function imageServer(
-  t: TestContext,
   answer: (path: string, response: ServerResponse) => void,
 ): Promise<{ url(path: string): string; ca: string; requests: string[] }> {
   const { cert, key } = createSelfSigned(['localhost'], Date.now())
@@ -182,7 +184,7 @@ async function imageServer(
     answer(request.url ?? '', response)
   })
   await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening))
-  t.after(() => {
+  afterTest(() => {
     server.closeAllConnections()
     return new Promise((closed) => server.close(closed))
   })
@@ -197,12 +199,14 @@ const DISK = Buffer.concat([
 ])
 
 describe('images from the network', () => {
-  it('come whole, with holes where they are empty, and tell how far they are', async (t) => {
-    const server = await imageServer(t, (path, response) => {
+  cleanAfterEach()
+
+  it('come whole, with holes where they are empty, and tell how far they are', async () => {
+    const server = await imageServer((path, response) => {
       if (path === '/from.img') return response.writeHead(302, { location: '/to?signed' }).end()
       response.writeHead(200, { 'content-length': DISK.length }).end(DISK)
     })
-    const path = join(folderOf(t), 'root.img')
+    const path = join(folderOf(), 'root.img')
     const told: string[] = []
     const size = 8n * 1024n * 1024n
     const task = {
@@ -242,8 +246,8 @@ describe('images from the network', () => {
   ] as const
 
   for (const [path, kind, message] of FAILURES) {
-    it(`are ${kind} for ${path}, and leave nothing`, async (t) => {
-      const server = await imageServer(t, (asked, response) => {
+    it(`are ${kind} for ${path}, and leave nothing`, async () => {
+      const server = await imageServer((asked, response) => {
         if (asked === '/gone.img') return response.writeHead(404).end()
         if (asked === '/busy.img') return response.writeHead(503).end()
         if (asked === '/circle.img') return response.writeHead(301, { location: asked }).end()
@@ -267,7 +271,7 @@ describe('images from the network', () => {
         response.on('drain', more)
         more()
       })
-      const folder = folderOf(t)
+      const folder = folderOf()
       const disk = join(folder, 'root.img')
       const task = { progress: () => {}, signal: AbortSignal.timeout(30_000) }
       const options = { ca: server.ca, privateHosts: true }
@@ -278,11 +282,11 @@ describe('images from the network', () => {
     })
   }
 
-  it('come from servers that are who they say', async (t) => {
-    const server = await imageServer(t, (_path, response) => response.end(DISK))
+  it('come from servers that are who they say', async () => {
+    const server = await imageServer((_path, response) => response.end(DISK))
     const image = rootImageOf(server.url('/a.img'))
     const task = { progress: () => {}, signal: new AbortController().signal }
-    const disk = join(folderOf(t), 'root.img')
+    const disk = join(folderOf(), 'root.img')
     const made = makeRootDisk(image, disk, 1048576n, { privateHosts: true }, task)
     await assert.rejects(made, { name: 'DriverError', kind: 'transient' })
     assert.deepEqual(server.requests, [])
@@ -315,14 +319,14 @@ describe('images from the network', () => {
       assert.equal(isPrivate(address), true, address)
   })
 
-  it('can be given up', async (t) => {
-    const server = await imageServer(t, (_path, response) => {
+  it('can be given up', async () => {
+    const server = await imageServer((_path, response) => {
       response.writeHead(200, { 'content-length': DISK.length })
       response.write(DISK.subarray(0, 1000))
     })
     const stop = new AbortController()
     const task = { progress: () => stop.abort(), signal: stop.signal }
-    const disk = join(folderOf(t), 'root.img')
+    const disk = join(folderOf(), 'root.img')
     const options = { ca: server.ca, privateHosts: true }
     const made = makeRootDisk(rootImageOf(server.url('/a.img')), disk, 1048576n, options, task)
     await assert.rejects(made, { name: 'AbortError' })

@@ -11,6 +11,7 @@ import {
 import { vmConfig } from '../plugins/zos/drivers/cloud-hypervisor/vm-config.ts'
 import { bridgeName } from '../plugins/zos/drivers/names.ts'
 import { createNetworkHostDriver } from '../plugins/zos/drivers/network-host/driver.ts'
+import { afterTest, cleanAfterEach } from './helpers/after-test.ts'
 import { installed, lacks } from './helpers/counterpart.ts'
 import { eventually, machineRoom, machineTask } from './helpers/zos-hypervisor.ts'
 import { hostNamespace, makesNetworks, networkTask } from './helpers/zos-network-host.ts'
@@ -26,10 +27,12 @@ function hasKvm(): boolean {
 }
 
 describe('virtual machines with real counterparts', () => {
+  cleanAfterEach()
+
   it('are on the bridge of their network', async (t) => {
     if (lacks(t, 'netns', makesNetworks())) return
-    const host = hostNamespace(t)
-    const room = machineRoom(t)
+    const host = hostNamespace()
+    const room = machineRoom()
     const { prefix } = host
     const networks = createNetworkHostDriver('network-light', {
       folder: join(room.folder, 'networks'),
@@ -64,13 +67,13 @@ describe('virtual machines with real counterparts', () => {
 
   it('are of a shape that cloud-hypervisor takes', async (t) => {
     if (lacks(t, 'cloud-hypervisor', installed('cloud-hypervisor') && hasKvm())) return
-    const room = machineRoom(t)
+    const room = machineRoom()
     const socketPath = join(room.folder, 'api.sock')
     const process = await startLasting(
       ['cloud-hypervisor', '--api-socket', socketPath],
       join(room.folder, 'log'),
     )
-    t.after(() => endLasting(process, 1000))
+    afterTest(() => endLasting(process, 1000))
     const api = machineApi({ socketPath })
     let version: string | undefined
     await eventually('it answers', () => {

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { resolve } from 'node:path'
-import { describe, it, type TestContext } from 'node:test'
+import { describe, it } from 'node:test'
 import { runtime } from '../src/runtime.ts'
+import { afterTest, cleanAfterEach } from './helpers/after-test.ts'
 import {
   eventually,
   type MachineRoom,
@@ -12,7 +13,7 @@ import {
 } from './helpers/zos-hypervisor.ts'
 
 /** A daemon of its own that provisions the machine. */
-function daemon(t: TestContext, room: MachineRoom): { child: ChildProcess; output(): string } {
+function daemon(room: MachineRoom): { child: ChildProcess; output(): string } {
   const script = resolve('test/helpers/zos-hypervisor-daemon.ts')
   const args = {
     node: ['--import', 'tsx', script],
@@ -21,7 +22,7 @@ function daemon(t: TestContext, room: MachineRoom): { child: ChildProcess; outpu
   }[runtime]
   const env = { ...process.env, MACHINE_OPTIONS: JSON.stringify(room.options) }
   const child = spawn(process.execPath, args, { env, stdio: ['ignore', 'pipe', 'inherit'] })
-  t.after(() => child.kill('SIGKILL'))
+  afterTest(() => child.kill('SIGKILL'))
   let text = ''
   child.stdout.on('data', (data) => {
     text += data
@@ -38,9 +39,11 @@ function kill(child: ChildProcess): Promise<void> {
 }
 
 describe('a daemon that is killed', () => {
-  it('leaves its machines running, for the next one to take over', async (t) => {
-    const room = machineRoom(t)
-    const { child, output } = daemon(t, room)
+  cleanAfterEach()
+
+  it('leaves its machines running, for the next one to take over', async () => {
+    const room = machineRoom()
+    const { child, output } = daemon(room)
     await eventually(`the machine runs: ${output()}`, () => output().includes('ready'))
     await kill(child)
     const [pid = 0] = room.started()
@@ -61,10 +64,10 @@ describe('a daemon that is killed', () => {
   })
 
   for (const moment of ['vmm.ping', 'vm.create', 'vm.boot'] as const) {
-    it(`has begun a machine up to ${moment}, which the next one starts anew`, async (t) => {
-      const room = machineRoom(t)
+    it(`has begun a machine up to ${moment}, which the next one starts anew`, async () => {
+      const room = machineRoom()
       room.control({ [moment]: { do: 'hang' } })
-      const { child } = daemon(t, room)
+      const { child } = daemon(room)
       const asked = new RegExp(`${moment.replace('.', '\\.')}$`)
       await eventually(`${moment} is asked`, () => room.requests().some((line) => asked.test(line)))
       await kill(child)
@@ -81,10 +84,10 @@ describe('a daemon that is killed', () => {
     })
   }
 
-  it('has begun a machine that does not even listen', async (t) => {
-    const room = machineRoom(t)
+  it('has begun a machine that does not even listen', async () => {
+    const room = machineRoom()
     room.control({ start: 'mute', deaf: true })
-    const { child } = daemon(t, room)
+    const { child } = daemon(room)
     await eventually('the hypervisor was started', () => room.started().length > 0)
     await kill(child)
     room.control({})

@@ -17,6 +17,7 @@ import { macOf } from '../plugins/zos/drivers/cloud-hypervisor/taps.ts'
 import type { Crash, Driver, Task } from '../plugins/zos/drivers/driver.ts'
 import { vdiskPath, volumePath } from '../plugins/zos/drivers/names.ts'
 import { workloadId } from '../plugins/zos/model.ts'
+import { cleanAfterEach } from './helpers/after-test.ts'
 import { end, eventually, machineRoom, machineTask, runs } from './helpers/zos-hypervisor.ts'
 import { CONTRACT, TWIN } from './helpers/zos-storage-task.ts'
 
@@ -35,8 +36,10 @@ async function refusal(driver: Driver<'zmachine'>, task: Task<'zmachine'>) {
 }
 
 describe('virtual machines', () => {
-  it('start, pause, go on and are removed, with every request in its place', async (t) => {
-    const room = machineRoom(t)
+  cleanAfterEach()
+
+  it('start, pause, go on and are removed, with every request in its place', async () => {
+    const room = machineRoom()
     const driver = room.driver()
     const task = machineTask(room, {
       cpu: 3,
@@ -127,8 +130,8 @@ describe('virtual machines', () => {
     )
   })
 
-  it('are taken over by the next daemon, paused ones too', async (t) => {
-    const room = machineRoom(t)
+  it('are taken over by the next daemon, paused ones too', async () => {
+    const room = machineRoom()
     const task = machineTask(room)
     await room.driver().provision(task)
     const [pid = 0] = room.started()
@@ -143,8 +146,8 @@ describe('virtual machines', () => {
     assert.equal(runs(pid), false)
   })
 
-  it('start again with their disk after their process was killed', async (t) => {
-    const room = machineRoom(t)
+  it('start again with their disk after their process was killed', async () => {
+    const room = machineRoom()
     const task = machineTask(room)
     await room.driver().provision(task)
     const root = join(room.options.folder, ID, 'root.img')
@@ -159,8 +162,8 @@ describe('virtual machines', () => {
     await driver.deprovision(task)
   })
 
-  it('are seen when they end by themselves, with their last lines but no secrets', async (t) => {
-    const room = machineRoom(t)
+  it('are seen when they end by themselves, with their last lines but no secrets', async () => {
+    const room = machineRoom()
     room.control({ serial: `Kernel panic\r\n\u001b[31mtoken ${PASSWORD}\u001b[0m\nlast\n` })
     const driver = room.driver()
     const task = machineTask(room, { env: new Map([['PASSWORD', PASSWORD]]) })
@@ -186,8 +189,8 @@ describe('virtual machines', () => {
     assert.equal(crashes.length, 1)
   })
 
-  it('are given up when their hypervisor does not answer any more', async (t) => {
-    const room = machineRoom(t)
+  it('are given up when their hypervisor does not answer any more', async () => {
+    const room = machineRoom()
     const driver = room.driver({ quickMs: 200 })
     const task = machineTask(room)
     await driver.provision(task)
@@ -208,8 +211,8 @@ describe('virtual machines', () => {
     await driver.deprovision(task)
   })
 
-  it('are switched off where they do not switch themselves off', async (t) => {
-    const room = machineRoom(t)
+  it('are switched off where they do not switch themselves off', async () => {
+    const room = machineRoom()
     room.control({ acpi: false })
     const driver = room.driver({ graceMs: 200 })
     const task = machineTask(room)
@@ -277,8 +280,8 @@ describe('virtual machines', () => {
   ] as const
 
   for (const [name, control, message] of FAILURES) {
-    it(`leave nothing running when ${name}`, async (t) => {
-      const room = machineRoom(t)
+    it(`leave nothing running when ${name}`, async () => {
+      const room = machineRoom()
       room.control(control)
       const driver = room.driver({ quickMs: 2000 })
       const task = machineTask(room, { mounts: [{ name: 'files', mountpoint: '/files' }] })
@@ -297,8 +300,8 @@ describe('virtual machines', () => {
     })
   }
 
-  it('can be stopped while they start', async (t) => {
-    const room = machineRoom(t)
+  it('can be stopped while they start', async () => {
+    const room = machineRoom()
     room.control({ 'vm.boot': { do: 'hang' } })
     const driver = room.driver()
     const stop = new AbortController()
@@ -310,8 +313,8 @@ describe('virtual machines', () => {
     for (const pid of room.started()) assert.equal(runs(pid), false)
   })
 
-  it('give their GPUs back, and get none that is bound to a driver of the host', async (t) => {
-    const room = machineRoom(t)
+  it('give their GPUs back, and get none that is bound to a driver of the host', async () => {
+    const room = machineRoom()
     const taken: string[] = []
     const gpus = {
       claim: async (id: string, _contract: bigint, owner: string) => {
@@ -347,8 +350,8 @@ describe('virtual machines', () => {
     assert.deepEqual(taken, [])
   })
 
-  it('have a public address on the public bridge, and their way out there', async (t) => {
-    const room = machineRoom(t)
+  it('have a public address on the public bridge, and their way out there', async () => {
+    const room = machineRoom()
     const task = machineTask(room, { publicIp: 'address' })
     assert.equal(
       (await refusal(room.driver(), task)).message,
@@ -372,8 +375,8 @@ describe('virtual machines', () => {
     await driver.deprovision(task)
   })
 
-  it('are swept when nobody wants them, by their own driver only', async (t) => {
-    const room = machineRoom(t)
+  it('are swept when nobody wants them, by their own driver only', async () => {
+    const room = machineRoom()
     const driver = room.driver()
     const task = machineTask(room)
     await driver.provision(task)
@@ -385,8 +388,8 @@ describe('virtual machines', () => {
     assert.deepEqual(readdirSync(room.options.folder), [])
   })
 
-  it('do not fill the disk with what they write', async (t) => {
-    const room = machineRoom(t)
+  it('do not fill the disk with what they write', async () => {
+    const room = machineRoom()
     const lines = Array.from({ length: 20_000 }, (_, index) => `line ${index}\n`).join('')
     room.control({ serial: lines })
     const driver = room.driver({ maxLogBytes: 100_000 })
@@ -405,8 +408,10 @@ describe('virtual machines', () => {
 })
 
 describe('what virtual machines write', () => {
-  it('is followed to its end, and again after a new start', async (t) => {
-    const room = machineRoom(t)
+  cleanAfterEach()
+
+  it('is followed to its end, and again after a new start', async () => {
+    const room = machineRoom()
     room.control({ serial: 'one\r\ntwo\r\nthree\r\nfo' })
     const driver = room.driver()
     const task = machineTask(room)
@@ -449,6 +454,8 @@ describe('what virtual machines write', () => {
 })
 
 describe('the probe for virtual machines', () => {
+  cleanAfterEach()
+
   const CASES = [
     [
       'the program',
@@ -473,8 +480,8 @@ describe('the probe for virtual machines', () => {
     ],
   ] as const
   for (const [name, more, reason] of CASES) {
-    it(`asks for ${name}`, async (t) => {
-      const probe = await machineRoom(t)
+    it(`asks for ${name}`, async () => {
+      const probe = await machineRoom()
         .driver({ prefix: [], ...more })
         .probe(new AbortController().signal)
       assert.ok(!probe.able)
@@ -482,8 +489,8 @@ describe('the probe for virtual machines', () => {
     })
   }
 
-  it('warns of a missing virtiofsd, and refuses a program that is too old', async (t) => {
-    const room = machineRoom(t)
+  it('warns of a missing virtiofsd, and refuses a program that is too old', async () => {
+    const room = machineRoom()
     const { signal } = new AbortController()
     const warned = await room.driver({ virtiofsd: ['/bin/false'] }).probe(signal)
     assert.ok(warned.able)
@@ -494,16 +501,18 @@ describe('the probe for virtual machines', () => {
     assert.match(old.reason, /^cloud-hypervisor 49.0 cannot be used/)
   })
 
-  it('is right about a program that is missing at the start of a machine', async (t) => {
-    const driver = machineRoom(t).driver({ hypervisor: ['/nonexistent/ch'] })
-    const error = await refusal(driver, machineTask(machineRoom(t)))
+  it('is right about a program that is missing at the start of a machine', async () => {
+    const driver = machineRoom().driver({ hypervisor: ['/nonexistent/ch'] })
+    const error = await refusal(driver, machineTask(machineRoom()))
     assert.equal(error.message, 'Cannot start "/nonexistent/ch": it is not installed')
   })
 })
 
 describe('images of virtual machines', () => {
-  it('are what this node offers, and nothing else of it', async (t) => {
-    const room = machineRoom(t)
+  cleanAfterEach()
+
+  it('are what this node offers, and nothing else of it', async () => {
+    const room = machineRoom()
     const driver = room.driver()
     mkdirSync(join(room.imageDir, 'sub'))
     writeFileSync(join(room.folder, 'secret'), Buffer.alloc(1024, 's'))

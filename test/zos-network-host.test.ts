@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { readdirSync, rmSync } from 'node:fs'
-import { describe, it, type TestContext } from 'node:test'
+import { describe, it } from 'node:test'
 import { networkId } from '../plugins/zos/deployment/ids.ts'
 import { createNetworkHostDriver } from '../plugins/zos/drivers/network-host/driver.ts'
 import { networkNames } from '../plugins/zos/drivers/network-host/plan.ts'
 import type { NetworkLight } from '../plugins/zos/model.ts'
+import { afterTest, cleanAfterEach } from './helpers/after-test.ts'
 import { lacks } from './helpers/counterpart.ts'
 import { freshFolder } from './helpers/daemon.ts'
 import {
@@ -26,19 +27,21 @@ const namesOf = (task: { readonly deployment: { readonly twinId: number } }) =>
   networkNames(networkId(task.deployment.twinId, 'net'))
 
 /** A folder for the test, removed after it. */
-function folderOf(t: TestContext): string {
+function folderOf(): string {
   const folder = freshFolder()
-  t.after(() => rmSync(folder, { recursive: true, force: true }))
+  afterTest(() => rmSync(folder, { recursive: true, force: true }))
   return folder
 }
 
 const namespaceExists = (name: string) => succeeds('ip', '-n', name, 'link', 'show', 'dev', 'lo')
 
 describe('networks on the host', () => {
+  cleanAfterEach()
+
   it('joins machines to each other and to their gateway, and leaves nothing behind', async (t) => {
     if (lacks(t, 'netns', makesNetworks())) return
-    const host = hostNamespace(t)
-    const folder = folderOf(t)
+    const host = hostNamespace()
+    const folder = folderOf()
     const driver = createNetworkHostDriver('network-light', { folder, prefix: host.prefix })
     assert.deepEqual(await driver.probe(new AbortController().signal), { able: true })
     const task = networkTask('network-light', '10.1.2.0/24')
@@ -46,9 +49,9 @@ describe('networks on the host', () => {
 
     assert.equal(await driver.provision(task), undefined)
     assert.deepEqual(host.links(), [bridge, port].sort())
-    const one = neighbour(t, host, bridge, '10.1.2.2/24')
-    const two = neighbour(t, host, bridge, '10.1.2.3/24')
-    await Promise.all([two.serve(), machineIn(t, namespace).serve()])
+    const one = neighbour(host, bridge, '10.1.2.2/24')
+    const two = neighbour(host, bridge, '10.1.2.3/24')
+    await Promise.all([two.serve(), machineIn(namespace).serve()])
     assert.ok(one.reaches('10.1.2.3'), 'one machine reaches the other')
     assert.ok(one.reaches('10.1.2.1'), 'a machine reaches the gateway')
     // The host has no address in the network of a twin, IPv6 included.
@@ -81,9 +84,9 @@ describe('networks on the host', () => {
 
   it('moves a network to another subnet by an update', async (t) => {
     if (lacks(t, 'netns', makesNetworks())) return
-    const host = hostNamespace(t)
+    const host = hostNamespace()
     const driver = createNetworkHostDriver('network-light', {
-      folder: folderOf(t),
+      folder: folderOf(),
       prefix: host.prefix,
     })
     const twin = 4_000_000_000
@@ -92,8 +95,8 @@ describe('networks on the host', () => {
     const { bridge, namespace } = namesOf(first)
     await driver.provision(first)
     await driver.update?.({ ...second, previous: first.workload.data })
-    const machine = neighbour(t, host, bridge, '10.9.3.7/24')
-    await machineIn(t, namespace).serve()
+    const machine = neighbour(host, bridge, '10.9.3.7/24')
+    await machineIn(namespace).serve()
     assert.ok(machine.reaches('10.9.3.1'))
     assert.doesNotMatch(sh('ip', '-n', namespace, 'addr'), /10\.1\.2\.1/)
     await driver.deprovision(second)
@@ -101,7 +104,7 @@ describe('networks on the host', () => {
 
   it('reaches machines on another node through WireGuard', async (t) => {
     if (lacks(t, 'netns', makesNetworks()) || lacks(t, 'wireguard', hasWireguard())) return
-    const hosts = [hostNamespace(t), hostNamespace(t)] as const
+    const hosts = [hostNamespace(), hostNamespace()] as const
     const [one, two] = hosts
     wire(one, two)
     const [keyOne, keyTwo] = KEYS
@@ -119,8 +122,8 @@ describe('networks on the host', () => {
     ] as const
     const sites = await Promise.all(
       hosts.map(async (host, index) => {
-        const folder = folderOf(t)
-        const record = recorder(folderOf(t), host.prefix)
+        const folder = folderOf()
+        const record = recorder(folderOf(), host.prefix)
         const driver = createNetworkHostDriver('network', { folder, prefix: record.prefix })
         const task = tasks[index] ?? tasks[0]
         assert.deepEqual(await driver.probe(new AbortController().signal), { able: true })
@@ -128,8 +131,8 @@ describe('networks on the host', () => {
         return { driver, task, record, folder }
       }),
     )
-    const a = neighbour(t, one, namesOf(tasks[0]).bridge, '10.7.2.5/24')
-    const b = neighbour(t, two, namesOf(tasks[1]).bridge, '10.7.3.5/24')
+    const a = neighbour(one, namesOf(tasks[0]).bridge, '10.7.2.5/24')
+    const b = neighbour(two, namesOf(tasks[1]).bridge, '10.7.3.5/24')
     await Promise.all([a.serve(), b.serve()])
     assert.ok(a.reaches('10.7.3.5'), 'from one node to the other')
     assert.ok(b.reaches('10.7.2.5'), 'and back')
@@ -170,10 +173,10 @@ describe('networks on the host', () => {
 
   it('makes networks without peers where there is no WireGuard, and refuses the others', async (t) => {
     if (lacks(t, 'netns', makesNetworks())) return
-    const host = hostNamespace(t)
-    const record = recorder(folderOf(t), host.prefix)
+    const host = hostNamespace()
+    const record = recorder(folderOf(), host.prefix)
     record.refuse('wireguard')
-    const folder = folderOf(t)
+    const folder = folderOf()
     const driver = createNetworkHostDriver('network', { folder, prefix: record.prefix })
     const probe = await driver.probe(new AbortController().signal)
     assert.ok(probe.able)
@@ -196,9 +199,9 @@ describe('networks on the host', () => {
 
   it('ends in the same state wherever it was interrupted', async (t) => {
     if (lacks(t, 'netns', makesNetworks())) return
-    const host = hostNamespace(t)
-    const record = recorder(folderOf(t), host.prefix)
-    const folder = folderOf(t)
+    const host = hostNamespace()
+    const record = recorder(folderOf(), host.prefix)
+    const folder = folderOf()
     const driver = createNetworkHostDriver('network', { folder, prefix: record.prefix })
     const task = networkTask('network', '10.1.2.0/24')
     await driver.provision(task)
@@ -223,22 +226,22 @@ describe('networks on the host', () => {
 
   it('gives networks a way out, where they do not meet each other or the host', async (t) => {
     if (lacks(t, 'netns', makesNetworks()) || lacks(t, 'nft')) return
-    const host = hostNamespace(t)
-    const outside = hostNamespace(t)
+    const host = hostNamespace()
+    const outside = hostNamespace()
     wire(host, outside)
     const driver = createNetworkHostDriver('network-light', {
-      folder: folderOf(t),
+      folder: folderOf(),
       prefix: host.prefix,
       uplinkRange: '100.127.0.0/16',
     })
     // Two twins with the same addresses.
     const tasks = [1, 2].map(() => networkTask('network-light', '10.1.2.0/24'))
     await Promise.all(tasks.map((task) => driver.provision(task)))
-    const machines = tasks.map((task) => neighbour(t, host, namesOf(task).bridge, '10.1.2.2/24'))
+    const machines = tasks.map((task) => neighbour(host, namesOf(task).bridge, '10.1.2.2/24'))
     await Promise.all([
-      machineIn(t, outside.name).serve(),
-      machineIn(t, host.name).serve(),
-      ...tasks.map((task) => machineIn(t, namesOf(task).namespace).serve()),
+      machineIn(outside.name).serve(),
+      machineIn(host.name).serve(),
+      ...tasks.map((task) => machineIn(namesOf(task).namespace).serve()),
     ])
     const ways = tasks.map(({ deployment }) => {
       const { namespace } = namesOf({ deployment })
@@ -261,8 +264,8 @@ describe('networks on the host', () => {
 
   it('sweeps what it made itself, and nothing of others', async (t) => {
     if (lacks(t, 'netns', makesNetworks())) return
-    const host = hostNamespace(t)
-    const [mine, others] = [folderOf(t), folderOf(t)]
+    const host = hostNamespace()
+    const [mine, others] = [folderOf(), folderOf()]
     const driver = createNetworkHostDriver('network-light', { folder: mine, prefix: host.prefix })
     const other = createNetworkHostDriver('network-light', { folder: others, prefix: host.prefix })
     const full = createNetworkHostDriver('network', { folder: mine, prefix: host.prefix })
@@ -283,8 +286,8 @@ describe('networks on the host', () => {
 
   it('leaves the name of a network to who has it, until that is gone', async (t) => {
     if (lacks(t, 'netns', makesNetworks())) return
-    const host = hostNamespace(t)
-    const folder = folderOf(t)
+    const host = hostNamespace()
+    const folder = folderOf()
     const driver = createNetworkHostDriver('network-light', { folder, prefix: host.prefix })
     const first = networkTask('network-light', '10.1.2.0/24')
     const twin = first.deployment.twinId
@@ -307,9 +310,9 @@ describe('networks on the host', () => {
 
   it('gives a WireGuard port to one network', async (t) => {
     if (lacks(t, 'netns', makesNetworks())) return
-    const host = hostNamespace(t)
+    const host = hostNamespace()
     const { prefix } = host
-    const driver = createNetworkHostDriver('network', { folder: folderOf(t), prefix })
+    const driver = createNetworkHostDriver('network', { folder: folderOf(), prefix })
     const [first, second] = ['10.1.2.0/24', '10.2.2.0/24'].map((subnet) =>
       networkTask('network', subnet, { wireguardListenPort: 4100 }),
     )
@@ -327,7 +330,7 @@ describe('networks on the host', () => {
   it('says what is missing where it may not make networks', async (t) => {
     if (lacks(t, 'root', process.getuid?.() === 0) || lacks(t, 'setpriv') || lacks(t, 'ip')) return
     const driver = createNetworkHostDriver('network', {
-      folder: folderOf(t),
+      folder: folderOf(),
       prefix: ['setpriv', '--reuid', '65534', '--clear-groups', '--'],
     })
     const probe = await driver.probe(new AbortController().signal)
@@ -335,9 +338,9 @@ describe('networks on the host', () => {
     assert.match(probe.reason, /needs CAP_NET_ADMIN and CAP_SYS_ADMIN: "ip" ended with/)
   })
 
-  it('says that the tools are missing', async (t) => {
+  it('says that the tools are missing', async () => {
     const prefix = ['/nonexistent/ip-prefix']
-    const driver = createNetworkHostDriver('network', { folder: folderOf(t), prefix })
+    const driver = createNetworkHostDriver('network', { folder: folderOf(), prefix })
     assert.deepEqual(await driver.probe(new AbortController().signal), {
       able: false,
       reason:
@@ -347,10 +350,10 @@ describe('networks on the host', () => {
 
   it('says that there is no way out without nftables', async (t) => {
     if (lacks(t, 'netns', makesNetworks())) return
-    const record = recorder(folderOf(t), hostNamespace(t).prefix)
+    const record = recorder(folderOf(), hostNamespace().prefix)
     record.refuse('nft')
     const driver = createNetworkHostDriver('network-light', {
-      folder: folderOf(t),
+      folder: folderOf(),
       prefix: record.prefix,
       uplinkRange: '100.127.0.0/16',
     })
@@ -359,9 +362,9 @@ describe('networks on the host', () => {
     assert.match(probe.reason, /^networks get no way out: "nft" ended with exit status 2/)
   })
 
-  it('does not touch the host for values that cannot be', async (t) => {
-    const folder = folderOf(t)
-    const record = recorder(folderOf(t), [])
+  it('does not touch the host for values that cannot be', async () => {
+    const folder = folderOf()
+    const record = recorder(folderOf(), [])
     const driver = createNetworkHostDriver('network', { folder, prefix: record.prefix })
     const good = ['10.2.3.0/24']
     const bad = [

@@ -1,6 +1,5 @@
 import { existsSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import type { TestContext } from 'node:test'
 import {
   type CloudHypervisorOptions,
   createCloudHypervisorDriver,
@@ -9,6 +8,7 @@ import type { Driver, Task } from '../../plugins/zos/drivers/driver.ts'
 import { vdiskPath, volumePath } from '../../plugins/zos/drivers/names.ts'
 import type { Workload, ZmachineLight } from '../../plugins/zos/model.ts'
 import { workloadId } from '../../plugins/zos/model.ts'
+import { afterTest } from './after-test.ts'
 import { freshFolder } from './daemon.ts'
 import { CONTRACT, deploymentOf, resultIn, TWIN, taskOf, workloadOf } from './zos-storage-task.ts'
 
@@ -56,9 +56,9 @@ esac
 exit 0
 `
 
-export function machineRoom(t: TestContext): MachineRoom {
+export function machineRoom(): MachineRoom {
   const folder = freshFolder()
-  t.after(async () => {
+  afterTest(async () => {
     for (const pid of pids('started').concat(pids('shared'))) end(pid)
     rmSync(folder, { recursive: true, force: true })
   })

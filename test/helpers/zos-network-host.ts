@@ -3,10 +3,10 @@ import { spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { TestContext } from 'node:test'
 import type { Task } from '../../plugins/zos/drivers/driver.ts'
 import type { DataOf, NetworkLight, NetworkPeer, Workload } from '../../plugins/zos/model.ts'
 import { workloadId } from '../../plugins/zos/model.ts'
+import { afterTest } from './after-test.ts'
 import { installed } from './counterpart.ts'
 import { deploymentOf, taskOf, workloadOf } from './zos-storage-task.ts'
 
@@ -54,10 +54,10 @@ export interface HostNamespace {
 }
 
 /** Makes one, and removes it after the test with everything in it. */
-export function hostNamespace(t: TestContext): HostNamespace {
+export function hostNamespace(): HostNamespace {
   const name = `cvmd-h-${randomBytes(4).toString('hex')}`
   sh('ip', 'netns', 'add', name)
-  t.after(() => sh('ip', 'netns', 'del', name))
+  afterTest(() => sh('ip', 'netns', 'del', name))
   // Not `ip netns exec`: what is mounted under /run/netns in there would be lost.
   const prefix = ['nsenter', `--net=/run/netns/${name}`]
   const run = (...argv: string[]) => sh(...prefix, ...argv)
@@ -94,16 +94,11 @@ export interface Neighbour {
 }
 
 /** @param address With prefix; the gateway is the first of its /24. */
-export function neighbour(
-  t: TestContext,
-  host: HostNamespace,
-  bridge: string,
-  address: string,
-): Neighbour {
+export function neighbour(host: HostNamespace, bridge: string, address: string): Neighbour {
   const id = randomBytes(4).toString('hex')
   const name = `cvmd-m-${id}`
   sh('ip', 'netns', 'add', name)
-  t.after(() => sh('ip', 'netns', 'del', name))
+  afterTest(() => sh('ip', 'netns', 'del', name))
   host.run(
     'ip',
     'link',
@@ -123,11 +118,11 @@ export function neighbour(
   sh('ip', '-n', name, 'link', 'set', 'dev', 'eth0', 'up')
   const gateway = address.replace(/\.\d+\/\d+$/, '.1')
   sh('ip', '-n', name, 'route', 'add', 'default', 'via', gateway)
-  return machineIn(t, name)
+  return machineIn(name)
 }
 
 /** Talks and listens in a namespace. */
-export function machineIn(t: TestContext, name: string): Neighbour {
+export function machineIn(name: string): Neighbour {
   return {
     name,
     reaches: (address, ms = 8000) =>
@@ -137,7 +132,7 @@ export function machineIn(t: TestContext, name: string): Neighbour {
         const child = spawn('ip', ['netns', 'exec', name, 'node', '-e', ANSWER], {
           stdio: ['ignore', 'pipe', 'inherit'],
         })
-        t.after(() => child.kill('SIGKILL'))
+        afterTest(() => child.kill('SIGKILL'))
         child.once('error', reject)
         child.once('exit', () => reject(new Error('the server ended')))
         child.stdout.once('data', () => resolve())
