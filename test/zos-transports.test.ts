@@ -74,6 +74,9 @@ test('Redis down, there, killed and back: replies come when it is there, HTTP al
   await redis.start()
   await answered('first')
   await eventually('it is ready', ready, (status) => status === 200)
+  const metrics = (await unixRequest(daemon.socket, '/cvmd/metrics')).body
+  assert.match(metrics, /cvmd_zos_commands_total\{[^}]*"zos.deployment.list"[^}]*\} 1\n/)
+  assert.match(metrics, /cvmd_zos_bus_connected(\{[^}]*\})? 1\n/)
   await redis.kill()
   await eventually('the daemon says so again', ready, (status) => status === 503)
   await unharmed()

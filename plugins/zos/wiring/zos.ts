@@ -17,6 +17,7 @@ import type { Registry } from '../registry/registry.ts'
 import { type RenewedDeployments, renewedDeployments } from './deployments.ts'
 import { offeredDrivers } from './drivers.ts'
 import { gpuClaims } from './gpu-claims.ts'
+import { measured } from './metrics.ts'
 import { ownerOf } from './owner.ts'
 import { openRegistry } from './registry.ts'
 
@@ -130,7 +131,7 @@ async function build(context: ZosContext, stops: Stop[]): Promise<Omit<Zos, 'sto
     deployments?.renew().catch((error) => warn(messageOf(error)))
   }
 
-  const commands = createCommands({
+  const all = createCommands({
     deployments,
     check,
     facts,
@@ -140,6 +141,7 @@ async function build(context: ZosContext, stops: Stop[]): Promise<Omit<Zos, 'sto
     features: () => board.features(),
     modules: () => services.daemon.plugins(),
   })
+  const commands = measured(all, deployments, metrics)
   const transports = await startTransports({ config, commands, registry, events, metrics, log })
   stops.push(...transports.map((one) => () => one.stop()))
 
