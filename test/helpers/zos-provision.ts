@@ -120,7 +120,7 @@ export type World = Map<string, { data: string; paused: boolean }>
 /** A driver that keeps what it made in a map, and does as it is told. */
 export class FakeDriver implements Driver {
   readonly type: WorkloadType
-  readonly name = 'fake'
+  readonly name: string = 'fake'
   readonly world: World
   readonly calls: string[]
   /** Called before each step; may wait, or throw. The answer becomes its result. */

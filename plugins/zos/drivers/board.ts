@@ -1,3 +1,4 @@
+import { within } from '../../../src/deadline.ts'
 import { messageOf } from '../../../src/errors.ts'
 import { WORKLOAD_TYPES, type WorkloadType } from '../model.ts'
 import type { Driver, DriverProbe } from './driver.ts'
@@ -9,6 +10,8 @@ export interface DriverBoardOptions {
   readonly told: (news: BoardNews) => void
   /** Between two looks for what was missing; default 60 s. */
   readonly againMs?: number
+  /** What a driver has to say whether it is able; default 20 s. */
+  readonly probeMs?: number
 }
 
 export interface BoardNews {
@@ -110,9 +113,13 @@ export class DriverBoard {
   }
 
   async #probe(driver: Driver): Promise<DriverProbe> {
-    const signal = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(PROBE_MS)])
+    const signal = AbortSignal.any([
+      this.#abort.signal,
+      AbortSignal.timeout(this.#options.probeMs ?? PROBE_MS),
+    ])
     try {
-      return await driver.probe(signal)
+      // Whatever it does with the signal.
+      return await within(this.#options.probeMs ?? PROBE_MS, driver.probe(signal), 'answer')
     } catch (error) {
       return { able: false, reason: messageOf(error) }
     }

@@ -40,6 +40,11 @@ export function createAdmission(room: Room, options: AdmissionOptions): Admissio
     await options.verify(deployment)
   }
 
+  /** After this a journal is written, which nobody would look at any more. */
+  const mustGoOn = () => {
+    if (room.signal.aborted) throw full('deployments are not taken just now, the node is stopping')
+  }
+
   const mustBeTaken = (deployment: Deployment) => {
     const { twinId, contractId, workloads } = deployment
     const { limits, book } = room
@@ -98,6 +103,7 @@ export function createAdmission(room: Room, options: AdmissionOptions): Admissio
       .map(({ name }) => room.book.takeNetwork(twinId, name, contractId))
     try {
       const { contract, isPaused } = await room.contracts.check(deployment, room.signal)
+      mustGoOn()
       const header = headerOf(deployment)
       const record = sized({ record: 'deploy', at: seconds(room), header, contract, workloads })
       const path = journalPath(options.stateFolder, twinId, contractId)
@@ -124,6 +130,7 @@ export function createAdmission(room: Room, options: AdmissionOptions): Admissio
     const added = names.filter(({ op }) => op === 'add').map(({ workload }) => workload)
     mustHaveNetworkNames(keeper.twinId, keeper.contractId, added)
     const { contract, isPaused } = await room.contracts.check(next, room.signal)
+    mustGoOn()
     // Work went on meanwhile.
     const operations = plan()
     mustHaveNetworkNames(keeper.twinId, keeper.contractId, added)

@@ -1,4 +1,5 @@
 import { setMaxListeners } from 'node:events'
+import { within } from '../../../src/deadline.ts'
 import { createSlots, type Slots } from '../../../src/engine/slots.ts'
 import { messageOf } from '../../../src/errors.ts'
 import type { WorkloadType } from '../model.ts'
@@ -71,6 +72,17 @@ export function createDeployments(options: DeploymentsOptions): Deployments {
     )
   }
 
+  /** Deployments and updates that are being accepted. */
+  const admitting = new Set<Promise<void>>()
+  const admit = async (work: Promise<void>): Promise<void> => {
+    admitting.add(work)
+    try {
+      await work
+    } finally {
+      admitting.delete(work)
+    }
+  }
+
   return {
     async start() {
       if (admission || ending.signal.aborted) return
@@ -112,11 +124,13 @@ export function createDeployments(options: DeploymentsOptions): Deployments {
         keeper.stop()
         return keeper.working
       })
-      await Promise.allSettled([goesUp, watching?.ended(), ...work])
+      // Whoever reads the journals next has to find what was accepted until now.
+      const accepted = within(times.grace, Promise.allSettled(admitting), 'end')
+      await Promise.allSettled([goesUp, watching?.ended(), ...work, accepted])
     },
 
-    deploy: async (caller, deployment) => open().deploy(caller, deployment),
-    update: async (caller, deployment) => open().update(caller, deployment),
+    deploy: async (caller, deployment) => admit(open().deploy(caller, deployment)),
+    update: async (caller, deployment) => admit(open().update(caller, deployment)),
     get: (twinId, contractId) => known(twinId, contractId).view(),
     changes: async (twinId, contractId) => known(twinId, contractId).changes(),
 

@@ -21,6 +21,7 @@ export function renewedDeployments(
   let current = create()
   /** Starts, stops and renewals come one after the other. */
   let line: Promise<unknown> = Promise.resolve()
+  let renewal: Promise<void> | undefined
   let over = false
   const inLine = <T>(work: () => Promise<T>): Promise<T> => {
     const done = line.then(work)
@@ -33,13 +34,24 @@ export function renewedDeployments(
       over = true
       return inLine(() => current.stop())
     },
-    renew: () =>
-      inLine(async () => {
+    renew: () => {
+      // One that has not begun yet takes what is new now with it.
+      renewal ??= inLine(async () => {
+        renewal = undefined
         if (over) return
         await current.stop()
-        current = create()
-        await current.start()
-      }),
+        const next = create()
+        try {
+          await next.start()
+        } catch (error) {
+          await next.stop()
+          throw error
+        }
+        // Until here the one before told what there is.
+        current = next
+      })
+      return renewal
+    },
     deploy: (caller, deployment) => current.deploy(caller, deployment),
     update: (caller, deployment) => current.update(caller, deployment),
     get: (twinId, contractId) => current.get(twinId, contractId),

@@ -1,0 +1,223 @@
+/** Which driver runs what, and deployments that begin again when the host becomes able to do more. */
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { type BoardNews, DriverBoard } from '../plugins/zos/drivers/board.ts'
+import type { Driver, DriverProbe } from '../plugins/zos/drivers/driver.ts'
+import type { WorkloadType } from '../plugins/zos/model.ts'
+import { type RenewedDeployments, renewedDeployments } from '../plugins/zos/wiring/deployments.ts'
+import { deploymentOf, disk, FakeDriver, inTime, MemoryRegistry } from './helpers/zos-provision.ts'
+import { eventually } from './helpers/zos-registry.ts'
+
+/** A driver that is able when the test says so. */
+class Probed extends FakeDriver {
+  override readonly name: string
+  probes = 0
+  stopped = 0
+  answer: () => DriverProbe | Promise<DriverProbe>
+
+  constructor(type: WorkloadType, name: string, answer: Probed['answer'] = () => ({ able: true })) {
+    super(type)
+    this.name = name
+    this.answer = answer
+  }
+
+  override async probe(): Promise<never> {
+    this.probes++
+    return (await this.answer()) as never
+  }
+
+  async stop(): Promise<void> {
+    this.stopped++
+  }
+}
+
+const no = (reason: string) => () => ({ able: false, reason }) as const
+
+function boardOf(t: TestContext, candidates: readonly Driver[], times: object = {}) {
+  const told: string[] = []
+  const tell = ({ type, driver, probe }: BoardNews) => {
+    told.push(`${type} ${driver} ${probe.able ? (probe.warning ?? 'able') : probe.reason}`)
+  }
+  const board = new DriverBoard({ candidates, told: tell, againMs: 10, ...times })
+  t.after(() => board.stop())
+  return { board, told }
+}
+
+test('of several drivers the first that is able runs a type, whatever the others take', async (t) => {
+  const vm = new Probed('zmachine', 'vm', no('there is no /dev/kvm'))
+  const container = new Probed('zmachine', 'container', () => ({ able: true, warning: 'old' }))
+  const last = new Probed('zmachine', 'last')
+  const disks = new Probed('zmount', 'file')
+  const { board, told } = boardOf(t, [vm, container, disks, last], { againMs: 60_000 })
+  assert.deepEqual(board.features(), [])
+  assert.equal(board.reason('zmount'), 'not looked for yet')
+  await board.start()
+  assert.deepEqual(board.features(), ['zmount', 'zmachine'])
+  assert.equal(board.drivers.get('zmachine'), container)
+  assert.equal(last.probes, 0)
+  assert.deepEqual(told.sort(), [
+    'zmachine container old',
+    'zmachine vm there is no /dev/kvm',
+    'zmount file able',
+  ])
+  assert.equal(board.reason('zmachine'), undefined)
+  assert.equal(board.reason('zdb'), "workloads of type 'zdb' are not offered")
+})
+
+test('what is missing is looked for again; a reason is told when it changes', async (t) => {
+  let answer: DriverProbe = { able: false, reason: 'the engine is away' }
+  const one = new Probed('zmachine', 'container', () => answer)
+  const able = new Probed('zmount', 'file')
+  const { board, told } = boardOf(t, [one, able])
+  await board.start()
+  await eventually('it was looked for again', () => one.probes > 2)
+  assert.equal(board.reason('zmachine'), 'the engine is away')
+  answer = { able: false, reason: 'permission denied' }
+  await eventually('the reason was told', () => told.length === 3)
+  answer = { able: true }
+  await eventually('it was found', () => board.drivers.has('zmachine'))
+  const probes = one.probes
+  assert.deepEqual(told, [
+    ...told.slice(0, 2),
+    'zmachine container permission denied',
+    'zmachine container able',
+  ])
+  await new Promise((next) => setTimeout(next, 50))
+  assert.deepEqual([one.probes, able.probes], [probes, 1])
+})
+
+test('a probe that throws or never answers is a reason, and holds nobody up', async (t) => {
+  const broken = new Probed('zdb', 'resp', () => {
+    throw new Error('no such host')
+  })
+  const silent = new Probed('network', 'host', () => new Promise(() => undefined))
+  const { board } = boardOf(t, [broken, silent], { probeMs: 50, againMs: 60_000 })
+  await inTime(board.start(), 'look at all drivers')
+  assert.equal(board.reason('zdb'), 'no such host')
+  assert.match(board.reason('network') ?? '', /within 50 ms|aborted|timed out|timeout/)
+})
+
+test('stopped while it looks: nothing is chosen later, and every driver is stopped', async (t) => {
+  let go: (probe: DriverProbe) => void = () => undefined
+  const slow = new Probed('zmount', 'file', () => new Promise((resolve) => (go = resolve)))
+  const failing = new Probed('volume', 'dir')
+  failing.stop = async () => {
+    throw new Error('no')
+  }
+  const { board } = boardOf(t, [slow, failing])
+  const starting = board.start()
+  await eventually('it was asked', () => slow.probes === 1)
+  await board.stop()
+  go({ able: true })
+  await inTime(starting, 'start')
+  assert.equal(board.drivers.has('zmount'), false)
+  assert.equal(slow.stopped, 1)
+  await new Promise((next) => setTimeout(next, 40))
+  assert.equal(slow.probes, 1)
+})
+
+interface Renewing {
+  readonly registry: MemoryRegistry
+  readonly drivers: Map<WorkloadType, FakeDriver>
+  readonly deployments: RenewedDeployments
+}
+
+async function renewing(t: TestContext): Promise<Renewing> {
+  const folder = mkdtempSync(join(tmpdir(), 'cvmd-zos-board-'))
+  const registry = new MemoryRegistry()
+  const drivers = new Map<WorkloadType, FakeDriver>([['zmount', new FakeDriver('zmount')]])
+  const log = () => undefined
+  const node: Renewing = {
+    registry,
+    drivers,
+    deployments: renewedDeployments(
+      {
+        registry,
+        stateFolder: join(folder, 'deployments'),
+        verify: async () => undefined,
+        events: { append: () => undefined as never },
+        log: { debug: log, info: log, warn: log, error: log },
+        times: { contract: 20, contractAgain: 10, retry: [10], grace: 2000 },
+      },
+      { drivers },
+    ),
+  }
+  t.after(async () => {
+    await node.deployments.stop()
+    rmSync(folder, { recursive: true, force: true })
+  })
+  await node.deployments.start()
+  return node
+}
+
+test('deployments stay to be seen while they begin again, and new drivers take part', async (t) => {
+  const { registry, drivers, deployments } = await renewing(t)
+  const deployment = deploymentOf([disk('a', 1)])
+  registry.agree(deployment)
+  await deployments.deploy(42, deployment)
+  await inTime(deployments.idle(), 'come to rest')
+  drivers.set('volume', new FakeDriver('volume'))
+  let over = false
+  const renewed = deployments.renew().finally(() => {
+    over = true
+  })
+  let looks = 0
+  while (!over) {
+    assert.equal(deployments.get(42, 10n).results[0]?.state, 'ok')
+    assert.equal(deployments.list(42).length, 1)
+    assert.equal(deployments.users().workloads, 1)
+    looks++
+    await new Promise((next) => setImmediate(next))
+  }
+  await renewed
+  assert.ok(looks > 0)
+  const more = deploymentOf([{ name: 'v', type: 'volume', data: { size: 1 } }], { contractId: 11n })
+  registry.agree(more)
+  await deployments.deploy(42, more)
+  await inTime(deployments.idle(), 'come to rest')
+  assert.equal(deployments.get(42, 11n).results[0]?.state, 'ok')
+  assert.deepEqual(
+    drivers.get('zmount')?.calls.map((call) => call.split(' ')[0]),
+    ['provision', 'provision'],
+  )
+})
+
+test('what is accepted while they begin again is not forgotten; what is refused is not kept', async (t) => {
+  const { registry, deployments } = await renewing(t)
+  for (let round = 0; round < 20; round++) {
+    const deployment = deploymentOf([disk('a', 1)], { contractId: BigInt(100 + round) })
+    registry.agree(deployment)
+    const accepted = deployments.deploy(42, deployment).then(
+      () => true,
+      (error: { kind: string }) => {
+        assert.equal(error.kind, 'unavailable')
+        return false
+      },
+    )
+    // Each time it has come a little further.
+    for (let turn = 0; turn < round; turn++) await new Promise((next) => setImmediate(next))
+    await inTime(deployments.renew(), 'begin again')
+    const known = deployments.list(42).some(({ deployment: { contractId } }) => {
+      return contractId === BigInt(100 + round)
+    })
+    assert.equal(known, await accepted, `round ${round}`)
+  }
+})
+
+test('many reasons to begin again are one, and a stop is the last of them', async (t) => {
+  const { drivers, deployments } = await renewing(t)
+  const many = Array.from({ length: 5 }, () => deployments.renew())
+  assert.equal(new Set(many).size, 1)
+  await inTime(Promise.all(many), 'begin again')
+  drivers.set('volume', new FakeDriver('volume'))
+  const last = deployments.renew()
+  const stopped = deployments.stop()
+  await inTime(Promise.all([last, stopped]), 'stop')
+  await inTime(deployments.renew(), 'do nothing')
+  await assert.rejects(deployments.deploy(42, deploymentOf([disk('a', 1)])), {
+    kind: 'unavailable',
+  })
+})
