@@ -1,45 +1,20 @@
 import * as v from 'valibot'
+import {
+  AbsolutePath,
+  flag,
+  HttpUrl,
+  Program,
+  RegistriesConfig,
+  seconds,
+} from '../../src/config/fields.ts'
 import { secret } from '../../src/config/secret.ts'
 import { SUPERVISOR_GATEWAY, SUPERVISOR_SUBNET } from './compose/supervisor-network.ts'
 import { CapabilitiesConfig } from './keys/scopes.ts'
 
 const MAX_PEERS = 256
-const MAX_REGISTRIES = 256
-
-const Path = v.pipe(
-  v.string(),
-  v.startsWith('/', 'must be an absolute path'),
-  v.regex(/^[^\0]*$/, 'must not contain NUL'),
-)
-
-const Url = v.pipe(
-  v.string(),
-  v.check(
-    (text) => /^https?:\/\//.test(text) && URL.canParse(text),
-    'must be an http or https URL',
-  ),
-  v.check((text) => {
-    if (!URL.canParse(text)) return true
-    const { username, password, hash } = new URL(text)
-    return username === '' && password === '' && hash === ''
-  }, 'must have no user, password or fragment'),
-)
-
-const flag = (fallback: boolean, description: string) =>
-  v.optional(v.pipe(v.boolean(), v.description(description)), fallback)
-
-const seconds = (least: number, description: string) =>
-  v.pipe(v.number(), v.minValue(least), v.maxValue(86_400), v.description(description))
-
-const Command = v.pipe(
-  v.array(v.pipe(v.string(), v.regex(/^[^\0]*$/, 'must not contain NUL'))),
-  v.minLength(1),
-  v.maxLength(32),
-  v.check(([program]) => program !== '', 'the program must not be empty'),
-)
 
 const command = (fallback: readonly string[], description: string) =>
-  v.optional(v.pipe(Command, v.description(description)), [...fallback])
+  v.optional(v.pipe(Program, v.description(description)), [...fallback])
 
 const DeviceConfig = v.strictObject({
   uuid: v.optional(
@@ -74,25 +49,28 @@ const DeviceConfig = v.strictObject({
 })
 
 const HostConfig = v.strictObject({
-  root: v.optional(v.pipe(Path, v.description('Folder that stands for /')), '/'),
+  root: v.optional(v.pipe(AbsolutePath, v.description('Folder that stands for /')), '/'),
   led_file: v.optional(
-    v.pipe(Path, v.description('The light that blinks, below root')),
+    v.pipe(AbsolutePath, v.description('The light that blinks, below root')),
     '/sys/class/leds/led0/brightness',
   ),
   proxy_dir: v.optional(
-    v.pipe(Path, v.description('redsocks.conf and no_proxy, below root')),
+    v.pipe(AbsolutePath, v.description('redsocks.conf and no_proxy, below root')),
     '/mnt/boot/system-proxy',
   ),
   hostname_file: v.optional(
-    v.pipe(Path, v.description('hostname(5), below root')),
+    v.pipe(AbsolutePath, v.description('hostname(5), below root')),
     '/etc/hostname',
   ),
   breadcrumb_dir: v.optional(
-    v.pipe(Path, v.description('Where an unfinished update of the system shows, below root')),
+    v.pipe(
+      AbsolutePath,
+      v.description('Where an unfinished update of the system shows, below root'),
+    ),
     '/mnt/state',
   ),
   vpn_status_dir: v.optional(
-    v.pipe(Path, v.description('Where the VPN says that it is connected, below root')),
+    v.pipe(AbsolutePath, v.description('Where the VPN says that it is connected, below root')),
     '/var/run/openvpn/vpn_status',
   ),
   vpn_unit: v.optional(v.pipe(v.string(), v.nonEmpty(), v.maxLength(255)), 'openvpn'),
@@ -105,7 +83,7 @@ const HostConfig = v.strictObject({
 })
 
 const PeerConfig = v.strictObject({
-  url: v.pipe(Url, v.description('Where its API is: "http://10.0.0.2:48484"')),
+  url: v.pipe(HttpUrl, v.description('Where its API is: "http://10.0.0.2:48484"')),
   key: secret(),
   device_id: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(0))),
   app_ids: v.optional(
@@ -116,7 +94,7 @@ const PeerConfig = v.strictObject({
 
 const Fields = v.strictObject({
   engine_socket: v.optional(
-    v.pipe(Path, v.description('Socket of the container engine')),
+    v.pipe(AbsolutePath, v.description('Socket of the container engine')),
     '/var/run/docker.sock',
   ),
   host: v.optional(
@@ -176,40 +154,25 @@ const Fields = v.strictObject({
   master: v.optional(secret()),
   capabilities: v.optional(CapabilitiesConfig, {}),
   lock_dir: v.optional(
-    v.pipe(Path, v.description('Folder of the update locks')),
+    v.pipe(AbsolutePath, v.description('Folder of the update locks')),
     '/tmp/balena-supervisor/services',
   ),
-  target_file: v.optional(v.pipe(Path, v.description('A target in v3 or v2 form'))),
+  target_file: v.optional(v.pipe(AbsolutePath, v.description('A target in v3 or v2 form'))),
   target_url: v.optional(
     v.strictObject({
-      url: v.pipe(Url, v.description('Answers with a target in v3 form')),
+      url: v.pipe(HttpUrl, v.description('Answers with a target in v3 form')),
       token: v.optional(secret()),
       interval_s: v.optional(seconds(1, 'Default 900, where the target says no other')),
     }),
   ),
   report: v.optional(
     v.strictObject({
-      url: v.pipe(Url, v.description('Gets the state by PATCH')),
+      url: v.pipe(HttpUrl, v.description('Gets the state by PATCH')),
       token: v.optional(secret()),
       interval_s: v.optional(seconds(1, 'Least time between two reports'), 10),
     }),
   ),
-  registries: v.optional(
-    v.pipe(
-      v.record(
-        v.pipe(
-          v.string(),
-          v.regex(/^[A-Za-z0-9.-]{1,255}(?::[0-9]{1,5})?$/, 'must be host[:port]'),
-        ),
-        v.strictObject({
-          username: v.pipe(v.string(), v.nonEmpty(), v.maxLength(255)),
-          password: secret(),
-        }),
-      ),
-      v.check((all) => Object.keys(all).length <= MAX_REGISTRIES, `at most ${MAX_REGISTRIES}`),
-    ),
-    {},
-  ),
+  registries: RegistriesConfig,
   require_digest: flag(false, 'Refuse images that are not named by digest'),
   measure_target: flag(false, 'Extend RTMR3 or a PCR with a target before it is applied'),
   measure_pcr: v.optional(

@@ -1,16 +1,16 @@
 import { isIPv4, isIPv6 } from 'node:net'
 import * as v from 'valibot'
 import { parseAddress } from '../../src/config/address.ts'
+import {
+  AbsolutePath,
+  flag,
+  HttpUrl,
+  Program,
+  plainUrl,
+  RegistriesConfig,
+  seconds,
+} from '../../src/config/fields.ts'
 import { secret } from '../../src/config/secret.ts'
-
-const Path = v.pipe(
-  v.string(),
-  v.startsWith('/', 'must be an absolute path'),
-  v.regex(/^[^\0]*$/, 'must not contain NUL'),
-)
-
-const flag = (fallback: boolean, description: string) =>
-  v.optional(v.pipe(v.boolean(), v.description(description)), fallback)
 
 const choice = <const T extends readonly string[]>(words: T, description: string) =>
   v.optional(v.pipe(v.picklist(words), v.description(description)), 'auto' as T[number])
@@ -24,30 +24,9 @@ const u32 = (description: string) =>
     v.description(description),
   )
 
-const seconds = (least: number, most: number, description: string) =>
-  v.pipe(v.number(), v.minValue(least), v.maxValue(most), v.description(description))
-
-const url = (schemes: RegExp, what: string) =>
-  v.pipe(
-    v.string(),
-    v.check((text) => schemes.test(text) && URL.canParse(text), `must be ${what}`),
-    v.check((text) => {
-      if (!URL.canParse(text)) return true
-      const { username, password, hash } = new URL(text)
-      return username === '' && password === '' && hash === ''
-    }, 'must have no user, password or fragment'),
-  )
-
 const Address = v.pipe(
   v.string(),
   v.check((text) => parseAddress(text) !== undefined, 'must be host:port'),
-)
-
-const Program = v.pipe(
-  v.array(v.pipe(v.string(), v.regex(/^[^\0]*$/, 'must not contain NUL'))),
-  v.minLength(1),
-  v.maxLength(32),
-  v.check(([program]) => program !== '', 'the program must not be empty'),
 )
 
 const Text = v.pipe(v.string(), v.maxLength(255))
@@ -120,12 +99,12 @@ const Gateway = v.strictObject({
   tls: v.optional(v.pipe(Address, v.description('And TLS, which it passes through unread'))),
   cert: v.optional(
     v.pipe(
-      Path,
+      AbsolutePath,
       v.description('PEM chain for gateways that do not pass TLS through, as *.<domain>'),
     ),
   ),
   key: v.optional(secret()),
-  traefik_dir: v.optional(v.pipe(Path, v.description("Folder of traefik's file provider"))),
+  traefik_dir: v.optional(v.pipe(AbsolutePath, v.description("Folder of traefik's file provider"))),
   domain: v.optional(
     v.pipe(
       v.string(),
@@ -141,23 +120,23 @@ const CloudHypervisor = v.strictObject({
     'cloud-hypervisor',
   ]),
   virtiofsd: v.optional(Program, ['virtiofsd']),
-  firmware: v.optional(v.pipe(Path, v.description('Boots disk images: hypervisor-fw'))),
-  kernel: v.optional(v.pipe(Path, v.description('Direct boot, in place of firmware'))),
-  initramfs: v.optional(Path),
+  firmware: v.optional(v.pipe(AbsolutePath, v.description('Boots disk images: hypervisor-fw'))),
+  kernel: v.optional(v.pipe(AbsolutePath, v.description('Direct boot, in place of firmware'))),
+  initramfs: v.optional(AbsolutePath),
   cmdline: v.optional(v.pipe(v.string(), v.maxLength(2048)), ''),
   image_dir: v.optional(
     v.pipe(
-      Path,
+      AbsolutePath,
       v.description('Disk images that file:///name stands for; default: none are offered'),
     ),
   ),
-  run_dir: v.optional(v.pipe(Path, v.description('Folder of sockets, a short path'))),
+  run_dir: v.optional(v.pipe(AbsolutePath, v.description('Folder of sockets, a short path'))),
 })
 export type CloudHypervisorConfig = v.InferOutput<typeof CloudHypervisor>
 
 const Relay = v.strictObject({
   urls: v.pipe(
-    v.array(url(/^wss?:\/\//, 'a ws or wss URL')),
+    v.array(plainUrl(/^wss?:\/\//, 'a ws or wss URL')),
     v.minLength(1),
     v.maxLength(8),
     v.description('wss://relay.example'),
@@ -168,11 +147,14 @@ const Relay = v.strictObject({
 
 const Fields = v.strictObject({
   registry: v.optional(
-    v.pipe(Path, v.description('The registry document; default: registry.json in the state')),
+    v.pipe(
+      AbsolutePath,
+      v.description('The registry document; default: registry.json in the state'),
+    ),
   ),
   chain_url: v.optional(
     v.pipe(
-      v.array(url(/^(https?|wss?):\/\//, 'an http, https, ws or wss URL')),
+      v.array(plainUrl(/^(https?|wss?):\/\//, 'an http, https, ws or wss URL')),
       v.minLength(1),
       v.maxLength(8),
       v.description('JSON-RPC of the chain, in place of a document; tried in turn'),
@@ -188,7 +170,7 @@ const Fields = v.strictObject({
     [],
   ),
   data_dir: v.optional(
-    v.pipe(Path, v.description('Disks and volumes; default: data in the state folder')),
+    v.pipe(AbsolutePath, v.description('Disks and volumes; default: data in the state folder')),
   ),
   data_type: v.optional(
     v.pipe(v.picklist(['ssd', 'hdd']), v.description('Of its disk, where the kernel cannot tell')),
@@ -205,31 +187,15 @@ const Fields = v.strictObject({
   trust_twin_header: flag(false, 'Believe X-Zos-Twin over TCP as well'),
   strict_signatures: flag(false, 'Treat an absent optional signature as zos does: as a wrong one'),
   reference_slips: flag(false, 'Take references to workloads of another type, as zos does'),
-  kyc_url: v.optional(url(/^https?:\/\//, 'an http or https URL')),
-  bus: v.optional(url(/^rediss?:\/\//, 'a redis URL')),
+  kyc_url: v.optional(HttpUrl),
+  bus: v.optional(plainUrl(/^rediss?:\/\//, 'a redis URL')),
   bus_password: v.optional(secret()),
   relay: v.optional(Relay),
   engine_socket: v.optional(
-    v.pipe(Path, v.description('Socket of the container engine')),
+    v.pipe(AbsolutePath, v.description('Socket of the container engine')),
     '/var/run/docker.sock',
   ),
-  registries: v.optional(
-    v.pipe(
-      v.record(
-        v.pipe(
-          v.string(),
-          v.regex(/^[A-Za-z0-9.-]{1,255}(?::[0-9]{1,5})?$/, 'must be host[:port]'),
-        ),
-        v.strictObject({
-          username: v.pipe(v.string(), v.nonEmpty(), v.maxLength(255)),
-          password: secret(),
-        }),
-      ),
-      v.check((all) => Object.keys(all).length <= 256, 'at most 256'),
-      v.description('Who pulls images, by registry'),
-    ),
-    {},
-  ),
+  registries: RegistriesConfig,
   drivers: v.optional(Drivers, {}),
   cloud_hypervisor: v.optional(CloudHypervisor),
   zdb: v.optional(Zdb),
@@ -266,7 +232,7 @@ const Fields = v.strictObject({
   gpu_classes: v.optional(v.picklist(['all', 'reference']), 'all'),
   cpu_benchmark: flag(false, 'Measure the processors after the start and every six hours'),
   sync_interval_s: v.optional(
-    seconds(1, 86_400, 'How often the registry is asked about every contract'),
+    seconds(1, 'How often the registry is asked about every contract'),
     3600,
   ),
 })
