@@ -273,10 +273,21 @@ test('what is hidden stays JSON, and what is no secret stays as it is', () => {
   const plain = '{"a":[18446744073709551615,-0.5e3,null,true,"x","{","[1,"],"b":{"c":"http://h/p"}}'
   assert.equal(redact(plain).text, plain)
   assert.equal(redactText('{not JSON'), '{not JSON')
+  assert.equal(redactText('[staging] ours'), '[staging] ours')
+  assert.equal(redactText('{"password":"p",}'), '***')
   assert.equal(redactText('see ws://u:p@h/x and wss://h?t=1'), 'see ws://***@h/x and wss://h?***')
+  assert.equal(redactText('a://b:c@d,e://f:g@h/i@j'), 'a://***@d,e://***@h/i@j')
+  assert.equal(redactText('a://b?c=d://e&f=g #h\ti#j'), 'a://b?*** #h\ti#j')
   let deep = '{"password":"p"}'
   for (let i = 0; i < 8; i++) deep = JSON.stringify({ in: deep })
   assert.doesNotMatch(redactText(deep), /"p\\*"/)
+})
+
+test('texts that are long and odd are hidden in no time that grows faster than they do', () => {
+  // Ten times as long, it takes about ten times as long; a hundred times would take minutes here.
+  for (const part of ['://', '@', '?', ' :// ', '{"', '[', '\\"', ':/', '://@', '://a?']) {
+    redactText(part.repeat(300_000))
+  }
 })
 
 const GPU = '0000:28:00.0/1002/731f'

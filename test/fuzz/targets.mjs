@@ -193,6 +193,24 @@ export const targets = [
       }),
   },
   {
+    name: 'zos-redact',
+    entry: 'plugins/zos/commands/redact.ts',
+    seeds: () =>
+      [
+        '{"password":"p","Key":[1],"env":{"A":"b"},"output":"redis://u:p@h/a?b#c d://e"}',
+        '{"metadata":"{\\"private_key\\":\\"k\\"}"}',
+        'see ws://u:p@h/x',
+      ].map((line) => Buffer.from(line)),
+    check: ({ redactText }, input) => {
+      const given = text(input)
+      // Whoever writes `{"` first means JSON, and gets JSON or nothing.
+      if (/^\s*\{\s*"/.test(given)) {
+        const safe = redactText(given)
+        expect(safe === '***' || typeof JSON.parse(safe) === 'object')
+      } else redactText(given)
+    },
+  },
+  {
     name: 'zos-network',
     entry: 'plugins/zos/drivers/network-host/plan.ts',
     seeds: () => [

@@ -70,10 +70,27 @@ function shown(text: string, depth: number): string {
       return depth < MAX_NESTING ? hide(node, text, depth + 1) : HIDDEN
     } catch (error) {
       if (!(error instanceof JsonError)) throw error
+      // Broken, so nobody can say what in it is a secret.
+      if (/^\s*\{\s*"/.test(text)) return HIDDEN
     }
   }
-  // A password may have an @, so the last one ends it; tokens are in queries.
-  return text
-    .replace(/:\/\/[^/?#\s]*@/g, `://${HIDDEN}@`)
-    .replace(/(:\/\/[^?#\s]*)\?[^#\s]*/g, `$1?${HIDDEN}`)
+  return text.split(/(\s+)/).map(withoutUser).join('')
+}
+
+/** A word; of an address in it neither users nor what follows its path, where tokens are. */
+function withoutUser(word: string): string {
+  const scheme = word.indexOf('://')
+  if (scheme < 0) return word
+  const after = word.slice(scheme).search(/[?#]/)
+  const end = after < 0 ? word.length : scheme + after
+  const [first, ...addresses] = word.slice(0, end).split('://')
+  const safe = addresses.map((address) => {
+    const slash = address.indexOf('/')
+    const host = slash < 0 ? address : address.slice(0, slash)
+    // A password may have an @, so the last one ends it.
+    const at = host.lastIndexOf('@')
+    return at < 0 ? address : `${HIDDEN}${address.slice(at)}`
+  })
+  const rest = after < 0 ? '' : `${word[end]}${HIDDEN}`
+  return `${[first, ...safe].join('://')}${rest}`
 }
