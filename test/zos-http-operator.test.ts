@@ -1,15 +1,29 @@
 /** The registry document for the operator, and the life of the plugin around its requests. */
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import zos from '../plugins/zos/index.ts'
 import { hostPlugin } from './helpers/plugin-host.ts'
-import { contractOf, FARMER, OWNER, registryText, signedDeployment } from './helpers/zos-api.ts'
+import {
+  contractOf,
+  FARMER,
+  OWNER,
+  registryText,
+  SIGNERS,
+  signedDeployment,
+} from './helpers/zos-api.ts'
+import { challenge } from './helpers/zos-auth.ts'
 import { type Answer, errorOf, HERMETIC, serveZos, textOf } from './helpers/zos-http.ts'
 import { inTime } from './helpers/zos-provision.ts'
 
 const PATH = '/zos-registry'
+
+function xAuth(twin: number): Readonly<Record<string, string>> {
+  const signer = SIGNERS[twin]
+  if (!signer) throw new Error(`twin ${twin} has no key`)
+  return { 'x-auth': challenge(signer.sign, Math.floor(Date.now() / 1000), twin) }
+}
 
 function problemOf({ type, body }: Answer): { status: number; code: string; detail: string } {
   assert.equal(type, 'application/problem+json', body)
@@ -112,22 +126,68 @@ test('where the chain is the registry there is no document', async (t) => {
 const post = (command: string, init: RequestInit = {}) =>
   [`/zos/${command}`, { method: 'POST', ...init }] as const
 
-test('a daemon that nobody made a grid node of opens it with the first question', async () => {
+test('a daemon that nobody made a grid node of answers no strangers, until it is one', async (t) => {
+  const zos = await serveZos(t, { config: { registry: undefined }, listen: { auth: 'key' } })
+  const { token } = await zos.server.keys.add({ name: 'grid', scopes: ['zos:registry'] })
+  const keyed = { authorization: `Bearer ${token}` }
+  const unmade =
+    /^401 255 nobody made a grid node of this daemon: .*registry.*\[plugins\.zos\].*PUT.*\/zos-registry/
+  for (const command of ['zos.statistics.get', 'zos.deployment.list', 'zos.nothing']) {
+    const of = { 'x-zos-twin': String(OWNER) }
+    const signed = xAuth(OWNER)
+    for (const headers of [{}, keyed, of, signed, { authorization: 'Bearer a.b.c' }]) {
+      assert.match(errorOf(await zos.post(command, '', headers)), unmade, command)
+    }
+  }
+  const put = await zos.send(PATH, { method: 'PUT', body: registryText([]), headers: keyed })
+  assert.equal(put.status, 204)
+  assert.equal((await zos.post('zos.statistics.get')).status, 200)
+  assert.equal((await zos.post('zos.deployment.list', '', xAuth(OWNER))).body, '[]')
+})
+
+test('on a socket of its operator it is opened by the first question of a twin', async (t) => {
+  const zos = await serveZos(t, { config: { registry: undefined }, unix: true })
+  assert.match(errorOf(await zos.post('zos.statistics.get')), /^401 255 nobody made a grid node/)
+  const of = { 'x-zos-twin': '1' }
+  // Several first ones at a time open it once.
+  const answers = await Promise.all(
+    Array.from({ length: 8 }, () => zos.post('zos.statistics.get', '', of)),
+  )
+  assert.deepEqual(
+    answers.map(({ status }) => status),
+    Array(8).fill(200),
+  )
+  // That did not make one of it.
+  assert.match(errorOf(await zos.post('zos.statistics.get')), /^401 255 nobody made a grid node/)
+})
+
+test('before its start it answers nobody, afterwards its state is empty', async () => {
   const host = hostPlugin(zos, HERMETIC)
   try {
     const early = await host.request(...post('zos.system.version'))
     assert.equal(early.status, 503)
     await host.start()
     assert.deepEqual(readdirSync(host.stateDir), [])
-    // Several first ones at a time open it once.
-    const answers = await Promise.all(
-      Array.from({ length: 8 }, () => host.request(...post('zos.system.version'))),
-    )
-    assert.deepEqual(
-      answers.map(({ status }) => status),
-      Array(8).fill(200),
-    )
-    assert.ok(existsSync(join(host.stateDir, 'owner')))
+    for (const headers of [{}, xAuth(OWNER), { 'x-zos-twin': '1' }]) {
+      const answer = await host.request(...post('zos.system.version', { headers }))
+      assert.equal(answer.status, 401)
+    }
+    assert.deepEqual(readdirSync(host.stateDir), [])
+  } finally {
+    await host.stop()
+  }
+})
+
+test('a document that cannot be used makes no grid node', async () => {
+  const host = hostPlugin(zos, HERMETIC)
+  try {
+    mkdirSync(host.stateDir, { recursive: true })
+    const path = join(host.stateDir, 'registry.json')
+    writeFileSync(path, '{}')
+    await host.start()
+    const answer = await host.request(...post('zos.system.version'))
+    assert.equal(answer.status, 401)
+    assert.match(await answer.text(), /nobody made a grid node of this daemon/)
   } finally {
     await host.stop()
   }
@@ -136,11 +196,11 @@ test('a daemon that nobody made a grid node of opens it with the first question'
 test('a state folder with deployments, or a document in it, is a grid node from the start', async () => {
   const host = hostPlugin(zos, HERMETIC)
   try {
-    const { mkdirSync, writeFileSync } = await import('node:fs')
     mkdirSync(host.stateDir, { recursive: true })
     writeFileSync(join(host.stateDir, 'registry.json'), registryText([]))
     await host.start()
     assert.ok(existsSync(join(host.stateDir, 'owner')))
+    assert.equal((await host.request(...post('zos.system.version'))).status, 200)
   } finally {
     await host.stop()
   }
@@ -149,16 +209,17 @@ test('a state folder with deployments, or a document in it, is a grid node from 
 test('stopped while it opens, while it is asked, and before it started', async () => {
   const idle = hostPlugin(zos, HERMETIC)
   await idle.stop()
+  const asTwin = post('zos.statistics.get', { headers: { 'x-zos-twin': '1' } })
   for (let round = 0; round < 5; round++) {
-    const host = hostPlugin(zos, HERMETIC)
+    const host = hostPlugin(zos, { ...HERMETIC, trust_twin_header: true })
     await host.start()
-    const asked = Array.from({ length: 4 }, () => host.request(...post('zos.statistics.get')))
+    const asked = Array.from({ length: 4 }, () => host.request(...asTwin))
     for (let turn = 0; turn < round; turn++) await new Promise((next) => setImmediate(next))
     await inTime(host.stop(), 'stop')
     for (const { status } of await inTime(Promise.all(asked), 'answer')) {
       assert.ok([200, 503].includes(status), String(status))
     }
-    const late = await host.request(...post('zos.statistics.get'))
+    const late = await host.request(...asTwin)
     assert.equal(late.status, 503)
     assert.deepEqual(await late.json(), {
       error: { code: 255, message: 'The plugin zos is not started' },

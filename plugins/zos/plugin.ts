@@ -40,7 +40,17 @@ const zos = definePlugin({
       }
     }
     return {
-      routes: zosRoutes({ open, requireAuth: config.require_auth }),
+      routes: zosRoutes({
+        open,
+        requireAuth: config.require_auth,
+        isWanted: () => {
+          if (!started) throw notStarted()
+          return zos?.isNode() || isWanted(config, stateDir)
+        },
+        isBelieved: (c) =>
+          c.req.header('x-zos-twin') !== undefined &&
+          (config.trust_twin_header || c.env.peer().address === 'unix'),
+      }),
       async start() {
         started = true
         if (isWanted(config, stateDir)) await open()

@@ -11,8 +11,14 @@ import { zosErrorResponse } from './errors.ts'
 
 /** What the routes stand on; opened by the first request that needs it. */
 export interface HttpParts {
+  /** Whether somebody made a grid node of this daemon, as far as that is known before it is opened. */
+  isWanted(): boolean
+  /** Whether somebody is a twin without any proof: on a Unix socket, or behind a trusted proxy. */
+  isBelieved(c: Context<PluginEnv>): boolean
   open(): Promise<{
     readonly commands: Commands
+    /** Whether the daemon is a grid node by now, which answers what anybody may read. */
+    isNode(): boolean
     /** The twin that sends a request; undefined when it does not say. */
     twinOf(c: Context<PluginEnv>, changes: boolean): Promise<number | undefined>
     /** Undefined where the registry is no document of this daemon. */
@@ -50,7 +56,8 @@ const CHANGES: ReadonlySet<string> = new Set([
 ])
 
 /** Commands over HTTP (spec §10.5), and the registry for the operator. */
-export function zosRoutes({ open, requireAuth }: HttpParts) {
+export function zosRoutes(parts: HttpParts) {
+  const { open, requireAuth } = parts
   return new Hono<PluginEnv>()
     .post(
       '/zos/:command',
@@ -65,9 +72,12 @@ export function zosRoutes({ open, requireAuth }: HttpParts) {
       async (c) => {
         const { command } = c.req.valid('param')
         try {
-          const { commands, twinOf } = await open()
-          const free = (commands.classOf(command) ?? 'any') === 'any' && !requireAuth
+          // Strangers, whom the listener lets through to here, open nothing on any other daemon.
+          if (!parts.isWanted() && !parts.isBelieved(c)) throw noNode()
+          const { commands, twinOf, isNode } = await open()
+          const free = (commands.classOf(command) ?? 'any') === 'any' && !requireAuth && isNode()
           const twin = free ? undefined : await twinOf(c, CHANGES.has(command))
+          if (twin === undefined && !isNode()) throw noNode()
           if (requireAuth && twin === undefined) {
             throw new ZosError('authentication', 'this node answers only twins it knows')
           }
@@ -142,6 +152,13 @@ export function zosRoutes({ open, requireAuth }: HttpParts) {
         return c.body(null, 204)
       },
     )
+}
+
+function noNode(): ZosError {
+  return new ZosError(
+    'authentication',
+    'nobody made a grid node of this daemon: its operator sets registry or chain_url in [plugins.zos], or PUTs a document to /zos-registry',
+  )
 }
 
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })

@@ -8,7 +8,7 @@ import { VERSION } from '../../../src/version.ts'
 import { createAuthenticator } from '../auth/authenticator.ts'
 import type { Commands } from '../commands/command.ts'
 import { createCommands } from '../commands/create-commands.ts'
-import type { Config } from '../config.ts'
+import { type Config, isNode } from '../config.ts'
 import { verifySignatures } from '../deployment/signatures.ts'
 import { type BoardNews, DriverBoard } from '../drivers/board.ts'
 import type { RegistryDocument } from '../http/routes.ts'
@@ -30,6 +30,8 @@ export type ZosContext = Pick<
 export interface Zos {
   readonly commands: Commands
   readonly document: RegistryDocument | undefined
+  /** By its configuration, or because a registry is in force. */
+  isNode(): boolean
   /** The twin that sends a request; undefined when it does not say. */
   twinOf(c: Context<PluginEnv>, changes: boolean): Promise<number | undefined>
   notReady(): string | undefined
@@ -152,6 +154,7 @@ async function build(context: ZosContext, stops: Stop[]): Promise<Omit<Zos, 'sto
   return {
     commands,
     document,
+    isNode: () => isNode(config) || registry.notReady() === undefined,
     twinOf: (c, changesState) =>
       authenticator.authenticate({
         header: (name) => c.req.header(name),
