@@ -29,6 +29,8 @@ export function permissionsOf({ resolved, machine, externals }: Prepared): Permi
   // Tells the service manager that the daemon is ready.
   const run = new Set<string>(['systemd-notify'])
   const env = new Set<string>()
+  // Who the daemon is decides where its folders are.
+  const sys = new Set<string>(['uid'])
   addCore(resolved, list)
   const proves = resolved.plugins.some(
     ({ uses, state }) => state === 'enabled' && uses.includes('attestation'),
@@ -43,6 +45,7 @@ export function permissionsOf({ resolved, machine, externals }: Prepared): Permi
     for (const host of declared.net ?? []) list.net.add(host)
     for (const program of declared.run ?? []) run.add(program)
     for (const name of declared.env ?? []) env.add(name)
+    for (const name of declared.sys ?? []) sys.add(name)
   }
   const sorted = (set: ReadonlySet<string>) => [...set].sort()
   return {
@@ -51,6 +54,7 @@ export function permissionsOf({ resolved, machine, externals }: Prepared): Permi
     net: sorted(list.net),
     run: sorted(run),
     env: sorted(env),
+    sys: sorted(sys),
     ffi: proves && machine.transport.kind !== 'simulated' ? [addonFile()] : [],
   }
 }
@@ -115,7 +119,7 @@ function absolute(path: string): string {
 }
 
 /** The flags of `deno run` for this configuration, one per element. */
-export function denoFlags({ read, write, net, run, ffi }: PermissionList): string[] {
+export function denoFlags({ read, write, net, run, sys, ffi }: PermissionList): string[] {
   // Deno never grants devices to JavaScript; the addon reaches them.
   const grantable = (value: string) => !/^\/(dev|sys|proc)(\/|$)/.test(value)
   const list = (flag: string, values: readonly string[]) => {
@@ -130,7 +134,7 @@ export function denoFlags({ read, write, net, run, ffi }: PermissionList): strin
     ...list('ffi', ffi),
     // Overrides are found by listing the environment, which Deno only grants as a whole.
     '--allow-env',
-    '--allow-sys=uid',
+    ...list('sys', sys),
   ]
 }
 

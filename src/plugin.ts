@@ -89,6 +89,8 @@ export interface Permissions {
   readonly run?: readonly string[]
   /** Environment variables read. */
   readonly env?: readonly string[]
+  /** What of the system is asked for, in Deno's words: `networkInterfaces`, `statfs`. */
+  readonly sys?: readonly string[]
 }
 
 /** What a probe found; see `src/device/`. */

@@ -13,6 +13,8 @@ import {
   startDaemon,
   unixRequest,
 } from './helpers/daemon.ts'
+import { ask, Grid, isErased, reaches } from './helpers/zos-grid.ts'
+import { disk as zmount } from './helpers/zos-machine.ts'
 
 const INSTALLED = resolve('node_modules/.bin/deno')
 const deno = runtime === 'deno' ? process.execPath : existsSync(INSTALLED) ? INSTALLED : undefined
@@ -128,6 +130,57 @@ test('under Deno the printed flags suffice for a KMS, from its set-up to its key
     await eventually('keys', async () => (await status()).mode === 'serving')
     assert.equal(await daemon.stop(), 0, daemon.output())
     assert.doesNotMatch(daemon.output(), /NotCapable|allow-/)
+  } finally {
+    await daemon.stop()
+    rmSync(folder, { recursive: true, force: true })
+  }
+})
+
+const ZOS = `state_dir = "{folder}/state"
+run_dir = "{folder}/run"
+[[listen]]
+unix = "{folder}/run/cvmd.sock"
+[plugins.zos]
+registry = "{folder}/registry.json"
+mount_disks = "folder"
+[plugins.zos.drivers]
+zmachine = "off"
+network = "off"
+`
+
+test('under Deno the printed flags suffice for a grid node with disks', async (t) => {
+  if (lacks(t, 'deno', deno !== undefined)) return
+  const folder = freshFolder()
+  const grid = new Grid(join(folder, 'registry.json'))
+  const file = join(folder, 'cvmd.toml')
+  writeFileSync(file, ZOS.replaceAll('{folder}', folder))
+  const printed = await runCvmd(['permissions', '--deno', '--config', file])
+  const flags = printed.stdout.trim().split(' ')
+  const daemon = await startDaemon({
+    folder,
+    config: ZOS,
+    command: [deno as string, 'run', '--no-prompt', '--quiet', ...flags, resolve('src/main.ts')],
+  })
+  try {
+    const disk = { ...zmount, data: { size: 1024 * 1024 } }
+    const text = grid.signed(7, [disk, { ...disk, name: 'shared', type: 'volume' }])
+    const accepted = await ask(daemon.socket, 'zos.deployment.deploy', text)
+    assert.equal(accepted.status, 202, accepted.body)
+    await reaches(daemon.socket, 7, { disk: 'ok', shared: 'ok' })
+    for (const command of [
+      'statistics.get',
+      'system.version',
+      'system.dmi',
+      'network.interfaces',
+    ]) {
+      const answer = await ask(daemon.socket, `zos.${command}`)
+      assert.equal(answer.status, 200, `${command}: ${answer.body}`)
+    }
+    grid.setState(7, 'deleted')
+    await isErased(daemon.socket, 7)
+    assert.equal(await daemon.stop(), 0, daemon.output())
+    // What Deno refuses to narrow permissions is told once, and costs figures only.
+    assert.doesNotMatch(daemon.output(), /ERROR|state\/zos.*NotCapable/)
   } finally {
     await daemon.stop()
     rmSync(folder, { recursive: true, force: true })

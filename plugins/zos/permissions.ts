@@ -51,6 +51,7 @@ export function permissions(config: Config): Permissions {
     ],
     // The last one is read by Deno itself whenever it starts a process.
     env: ['PATH', 'NODE_V8_COVERAGE'],
+    sys: ['cpus', 'networkInterfaces', 'statfs', 'systemMemoryInfo'],
   }
 }
 
