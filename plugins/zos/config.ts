@@ -231,9 +231,14 @@ const Fields = v.strictObject({
   location: v.optional(Location),
   gpu_classes: v.optional(v.picklist(['all', 'reference']), 'all'),
   cpu_benchmark: flag(false, 'Measure the processors after the start and every six hours'),
+  zlogs_allow_local: flag(false, 'Let logs be sent to addresses of this node'),
   sync_interval_s: v.optional(
-    seconds(1, 'How often the registry is asked about every contract'),
+    seconds(1, 'How often the registry is asked about every contract and name'),
     3600,
+  ),
+  probe_interval_s: v.optional(
+    seconds(1, 'How often drivers that this host lacks something for are tried again'),
+    60,
   ),
 })
 

@@ -1,10 +1,11 @@
-import { startDaemon } from './daemon.ts'
+import { cvmdCommand, startDaemon } from './daemon.ts'
 import type { WireWorkload } from './zos-deployment.ts'
 
 /** The private address of {@link machine}. */
 export const IP = '10.1.2.7'
 
-const workload = (name: string, type: string, data: object): WireWorkload => ({
+/** As a client sends it. */
+export const workload = (name: string, type: string, data: object): WireWorkload => ({
   version: 0,
   name,
   type,
@@ -45,8 +46,24 @@ export const workloads = [machine, disk, folder, network]
 
 export const UP = { vm: 'ok', disk: 'ok', shared: 'ok', net: 'ok' } as const
 
+/** What a test may add to the configuration and the command of its node. */
+export interface NodeOptions {
+  /** Lines of `[plugins.zos]`. */
+  readonly keys?: string
+  /** Whole tables after it. */
+  readonly tables?: string
+  readonly args?: readonly string[]
+  /** Words in front of the command, as `nsenter --net=… --`. */
+  readonly inside?: readonly string[]
+}
+
 /** A daemon that is a grid node with a container engine; its registry is in the folder. */
-export function startNode(engineSocket: string, at: string) {
+export function startNode(
+  engineSocket: string,
+  at: string,
+  { keys = '', tables = '', args = [], inside }: NodeOptions = {},
+) {
+  const [program, first] = cvmdCommand([])
   return startDaemon({
     config: `state_dir = "{folder}/state"
 run_dir = "{folder}/run"
@@ -56,9 +73,12 @@ unix = "{folder}/run/cvmd.sock"
 registry = "{folder}/registry.json"
 engine_socket = "${engineSocket}"
 mount_disks = "folder"
+${keys}
 [plugins.supervisor]
 enabled = false
-`,
+${tables}`,
     folder: at,
+    args,
+    ...(inside && { command: [...inside, program, ...first] }),
   })
 }

@@ -17,26 +17,42 @@ export interface TestRedis {
   kill(): Promise<void>
 }
 
+export interface TestRedisOptions {
+  /** Default: true. */
+  readonly running?: boolean
+  readonly password?: string
+  /** Another address of this machine to listen on. */
+  readonly also?: string
+}
+
 /**
  * @returns Undefined where there is none, and the test is skipped.
  */
 export async function testRedis(
   t: TestContext,
-  { running = true, password }: { readonly running?: boolean; readonly password?: string } = {},
+  { running = true, password, also }: TestRedisOptions = {},
 ): Promise<TestRedis | undefined> {
   if (lacks(t, 'redis-server')) return undefined
-  const redis = await redisOn(await freePort(), password)
+  const redis = await redisOn(await freePort(), password, also)
   t.after(() => redis.kill())
   if (running) await redis.start()
   return redis
 }
 
 /** As {@link testRedis}, for who is no test; to be ended with `kill`. */
-export async function redisOn(port: number, password?: string): Promise<TestRedis> {
+export async function redisOn(port: number, password?: string, also?: string): Promise<TestRedis> {
   const folder = freshFolder()
   let server: ChildProcess | undefined
   let client: Awaited<ReturnType<typeof connect>> | undefined
-  const options = ['--port', `${port}`, '--bind', '127.0.0.1', '--dir', folder]
+  const options = [
+    '--port',
+    `${port}`,
+    '--bind',
+    '127.0.0.1',
+    ...(also === undefined ? [] : [also]),
+    '--dir',
+    folder,
+  ]
   const access = password === undefined ? [] : ['--requirepass', password]
   const quiet = ['--save', '', '--appendonly', 'no', '--loglevel', 'warning']
 

@@ -179,7 +179,7 @@ async function zlogsDriver(
 ): Promise<readonly AnyDriver[]> {
   if (config.drivers.zlogs === 'off' || !logs) return []
   const { createZlogsDriver } = await import('../drivers/zlogs/driver.ts')
-  return [createZlogsDriver({ logs })]
+  return [createZlogsDriver({ logs, allowLocal: config.zlogs_allow_local })]
 }
 
 async function gatewayDrivers({ config }: DriverParts): Promise<readonly AnyDriver[]> {
@@ -194,6 +194,7 @@ async function gatewayDrivers({ config }: DriverParts): Promise<readonly AnyDriv
     domain: () => gateway.domain ?? public_config?.domain,
     publicAddresses: () => publicOnes,
     allowLocal: gateway.allow_local,
+    checkMs: config.sync_interval_s * 1000,
   })
   return [name, fqdn]
 }

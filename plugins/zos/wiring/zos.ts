@@ -82,6 +82,7 @@ async function build(context: ZosContext, stops: Stop[]): Promise<Omit<Zos, 'sto
   let renew = () => {}
   const board = new DriverBoard({
     candidates: await offeredDrivers({ config, dataDir, stateDir, owner, gpus: claims, warn }),
+    againMs: config.probe_interval_s * 1000,
     told: (news) => {
       tell(news, context)
       if (news.probe.able) renew()

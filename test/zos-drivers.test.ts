@@ -1,0 +1,293 @@
+/** A whole daemon and what it drives, seen from its clients: every type of workload of issue zos §12.2. */
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync } from 'node:fs'
+import { request } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { type TestContext, test } from 'node:test'
+import { gunzipSync } from 'node:zlib'
+import { createClient } from '@redis/client'
+import { WebSocketServer } from 'ws'
+import { within } from '../src/deadline.ts'
+import { type TestEngine, useEngine } from './helpers/engine.ts'
+import { ask, Grid, isErased, reaches } from './helpers/zos-grid.ts'
+import { IP, machine, network, startNode, workload } from './helpers/zos-machine.ts'
+import { testRedis } from './helpers/zos-redis.ts'
+import { eventually } from './supervisor/eventually.ts'
+
+const engineOf = useEngine()
+
+/** A folder of a node of its own below the engine's. */
+function folderOf(engine: TestEngine, name: string): string {
+  const at = join(engine.folder, name)
+  mkdirSync(at)
+  return at
+}
+
+const features = async (socket: string) =>
+  (await ask(socket, 'zos.system.node_features_get')).json<string[]>()
+
+/** Deploys, and sees that it was accepted. */
+async function deploy(
+  socket: string,
+  grid: Grid,
+  contract: number,
+  workloads: Parameters<Grid['signed']>[1],
+): Promise<void> {
+  const answer = await ask(socket, 'zos.deployment.deploy', grid.signed(contract, workloads))
+  assert.equal(answer.status, 202, answer.body)
+}
+
+/** A GET by the `Host` header. */
+function fetchFrom(host: string, port: number, name: string) {
+  return new Promise<{ status: number; body: string }>((done, failed) => {
+    const call = request({ host, port, path: '/', headers: { host: name }, agent: false })
+    call.setTimeout(10_000, () => call.destroy(new Error(`${name} does not answer`)))
+    call.once('error', failed)
+    call.once('response', (response) => {
+      let body = ''
+      response.setEncoding('utf8')
+      response.on('data', (data) => {
+        body += data
+      })
+      response.once('error', failed)
+      response.once('end', () => done({ status: response.statusCode ?? 0, body }))
+    })
+    call.end()
+  })
+}
+
+/** Machines with a web page, which writes a line for each visit. */
+function webMachine(name: string, ip: string, more: object = {}) {
+  const page = "printf 'HTTP/1.1 200 OK\\\\r\\\\nConnection: close\\\\r\\\\n\\\\r\\\\npage-of-it'"
+  return workload(name, 'zmachine', {
+    ...(machine.data as object),
+    network: { public_ip: '', planetary: false, interfaces: [{ network: 'net', ip }] },
+    mounts: [],
+    env: {},
+    entrypoint: `/bin/sh -c "trap 'exit 0' TERM; echo first-line; while :; do ${page} | nc -l -p 80 >/dev/null & wait; echo visited; done"`,
+    ...more,
+  })
+}
+
+const WEB_PORT = 8080
+
+interface Statistics {
+  readonly used: { readonly ipv4u: number; readonly hru: number; readonly sru: number }
+  readonly system: { readonly sru: number }
+}
+
+/** Everything that was published to a channel, unpacked. */
+async function listenTo(t: TestContext, url: string, password: string, channel: string) {
+  let text = ''
+  const client = createClient({ url, password, RESP: 2, disableClientInfo: true })
+  client.on('error', () => {})
+  t.after(() => client.destroy())
+  await client.connect()
+  await client.subscribe(
+    channel,
+    (chunk: Buffer) => {
+      text += gunzipSync(chunk).toString()
+    },
+    true,
+  )
+  return () => text
+}
+
+/** A server of WebSockets that keeps what it gets. */
+async function webSocketServer(t: TestContext, host: string) {
+  const server = new WebSocketServer({ host, port: 0 })
+  let text = ''
+  let open = 0
+  server.on('connection', (socket) => {
+    open++
+    socket.on('close', () => open--)
+    socket.on('message', (data: Buffer) => {
+      text += gunzipSync(data).toString()
+    })
+  })
+  t.after(() => {
+    for (const socket of server.clients) socket.terminate()
+    server.close()
+  })
+  await once(server, 'listening')
+  return { port: (server.address() as AddressInfo).port, text: () => text, open: () => open }
+}
+
+test('a machine, its log, its gateways and its public address', async (t) => {
+  const engine = await engineOf(t)
+  if (!engine) return
+  const password = 'canary-of-redis'
+  const redis = await testRedis(t, { password, also: engine.hostAddress })
+  if (!redis) return
+  const published = await listenTo(t, redis.url, password, 'log/of/vm')
+  const ws = await webSocketServer(t, engine.hostAddress)
+  await engine.client.networks.create({
+    Name: 'public',
+    Driver: 'bridge',
+    IPAM: { Driver: 'default', Config: [{ Subnet: '185.1.2.0/24', Gateway: '185.1.2.1' }] },
+  })
+  const at = folderOf(engine, 'web')
+  const grid = new Grid(join(at, 'registry.json'))
+  grid.names.set('site', 900)
+  const gateway = { ip: '185.1.2.10/24', gateway: '185.1.2.1' }
+  const contract = 501
+  grid.contracts.set(contract, {
+    contract_id: contract,
+    state: 'created',
+    deployment_hash: '',
+    public_ips: [gateway, { ip: '185.1.2.11/24', gateway: '185.1.2.1' }],
+  })
+  const start = () =>
+    startNode(engine.socketPath, at, {
+      keys: 'public_network = "public"\nsync_interval_s = 1',
+      tables: `[plugins.zos.gateway]\nhttp = "0.0.0.0:${WEB_PORT}"\ndomain = "gw.example"`,
+      inside: engine.inNetwork,
+    })
+  let node = await start()
+  t.after(() => node.stop())
+  assert.deepEqual(await features(node.socket), [
+    'zmount',
+    'volume',
+    'network',
+    'network-light',
+    'ipv4',
+    'ip',
+    'zmachine',
+    'zmachine-light',
+    'zlogs',
+    'gateway-name-proxy',
+    'gateway-fqdn-proxy',
+  ])
+
+  const host = engine.hostAddress
+  const to = { tls_passthrough: false, backends: [`http://${IP}:80`] }
+  const on = { network: 'net', ip: IP }
+  const vm = webMachine('vm', IP, {
+    network: { public_ip: 'pub', planetary: false, interfaces: [on] },
+  })
+  const all = [
+    workload('web', 'gateway-fqdn-proxy', { fqdn: 'www.own.example', network: 'net', ...to }),
+    workload('name', 'gateway-name-proxy', { name: 'site', ...to }),
+    workload('foreign', 'gateway-name-proxy', { name: 'other', ...to }),
+    workload('log', 'zlogs', {
+      zmachine: 'vm',
+      output: `redis://:${password}@${host}:${redis.port}/log/of/vm`,
+    }),
+    workload('logws', 'zlogs', { zmachine: 'vm', output: `ws://${host}:${ws.port}/logs` }),
+    workload('loglocal', 'zlogs', { zmachine: 'vm', output: 'redis://127.0.0.1/log' }),
+    vm,
+    workload('pub', 'ip', { v4: true, v6: false }),
+    workload('old', 'ipv4', {}),
+    network,
+  ]
+  await deploy(node.socket, grid, contract, all)
+  const states = {
+    web: 'ok',
+    name: 'ok',
+    foreign: 'error',
+    log: 'ok',
+    logws: 'ok',
+    loglocal: 'error',
+    vm: 'ok',
+    pub: 'ok',
+    old: 'ok',
+    net: 'ok',
+  }
+  const shown = await reaches(node.socket, contract, states)
+  const resultOf = (name: string) => shown.find((one) => one.name === name)?.result
+  assert.deepEqual(resultOf('name')?.data, { fqdn: 'site.gw.example' })
+  assert.deepEqual(resultOf('web')?.data, {})
+  assert.equal(resultOf('log')?.data, null)
+  const addresses = ['old', 'pub'].map((name) => resultOf(name)?.data?.ip)
+  assert.deepEqual(addresses.sort(), ['185.1.2.10/24', '185.1.2.11/24'])
+  assert.equal(resultOf('pub')?.data?.gateway, '185.1.2.1')
+  assert.equal(
+    resultOf('foreign')?.message,
+    'failed to setup name proxy: failed to verify name contract: ' +
+      'a name contract with the given name must be reserved first',
+  )
+  assert.equal(
+    resultOf('loglocal')?.message,
+    'cannot send logs to the output: it is an address of this node itself',
+  )
+
+  const addressOf = (name: string) => resultOf(name)?.data?.ip?.split('/')[0] ?? ''
+
+  // Who comes by a name reaches the machine.
+  const visit = (name: string) => fetchFrom(engine.address, WEB_PORT, name)
+  const page = { status: 200, body: 'page-of-it' }
+  const reachesVm = (name: string) =>
+    eventually(`${name} reaches the machine`, () => visit(name), isPage)
+  const isPage = ({ status, body }: { status: number; body: string }) =>
+    status === page.status && body === page.body
+  await reachesVm('www.own.example')
+  await reachesVm(`SITE.gw.example:${WEB_PORT}`)
+  assert.equal((await visit('other.gw.example')).status, 404)
+  assert.equal((await visit(engine.address)).status, 404)
+  const isLog = (text: string) => text.startsWith('first-line\nvisited\n')
+  await eventually('Redis got the log', published, isLog)
+  await eventually('the WebSocket got the log', ws.text, isLog)
+
+  // The public address is the machine's, and is counted.
+  const publicIp = addressOf('pub')
+  const hear = ['busybox', 'sh', '-c', `nc -w 2 ${publicIp} 80 </dev/null`]
+  const [program = '', ...args] = [...engine.inNetwork, ...hear]
+  await eventually(
+    'the machine is at its public address',
+    () => execFileSync(program, args, { encoding: 'utf8', timeout: 10_000 }),
+    (answer) => answer.endsWith(page.body),
+  )
+  const publicIps = async () => {
+    const { used } = (await ask(node.socket, 'zos.statistics.get')).json<Statistics>()
+    const ips = (await ask(node.socket, 'zos.network.list_public_ips')).json<string[]>()
+    return { ips: ips.sort(), counted: used.ipv4u }
+  }
+  const both = { ips: ['185.1.2.10/24', '185.1.2.11/24'], counted: 2 }
+  assert.deepEqual(await publicIps(), both)
+
+  // The daemon is killed: all of it comes again, with the same addresses.
+  node.signal('SIGKILL')
+  await within(10_000, node.exited(), 'end')
+  await assert.rejects(visit('www.own.example'))
+  const seen = published().length
+  node = await start()
+  await reaches(node.socket, contract, states)
+  assert.deepEqual(await publicIps(), both)
+  await reachesVm('www.own.example')
+  await eventually('the log is carried again', published, (text) =>
+    text.slice(seen).includes('visited\n'),
+  )
+
+  // A name that is given up leads nowhere; a grace period holds the rest.
+  grid.names.delete('site')
+  grid.write()
+  await reaches(node.socket, contract, { ...states, name: 'error' })
+  assert.equal((await visit('site.gw.example')).status, 404)
+  grid.setState(contract, 'grace_period')
+  const paused = Object.entries({ ...states, name: 'error' }).map(([name, state]) => [
+    name,
+    state === 'ok' ? 'paused' : state,
+  ])
+  await reaches(node.socket, contract, Object.fromEntries(paused))
+  assert.deepEqual((await publicIps()).ips, [])
+
+  grid.setState(contract, 'deleted')
+  await isErased(node.socket, contract)
+  assert.equal((await visit('www.own.example')).status, 404)
+  assert.deepEqual(await publicIps(), { ips: [], counted: 0 })
+  await eventually('the log is not carried any more', ws.open, (open) => open === 0)
+  assert.deepEqual(await engine.client.containers.list(), [])
+  const clients = String(await redis.ask('CLIENT', 'LIST'))
+    .trim()
+    .split('\n')
+  assert.deepEqual(
+    clients.filter((one) => one.includes(`addr=${engine.address}:`)),
+    [],
+  )
+  for (const canary of ['canary-of-redis', 'canary-of-a-key']) {
+    assert.ok(!node.output().includes(canary), 'the log has no secrets')
+  }
+})
