@@ -43,7 +43,7 @@ export function permissions(config: Config): Permissions {
     run: [
       ...NODE_PROGRAMS,
       '/bin/kill',
-      ...(config.mount_disks === 'auto' ? STORAGE_PROGRAMS : []),
+      ...STORAGE_PROGRAMS,
       ...(config.public_bridge === undefined ? [] : IP_PROGRAMS),
       ...(drivers.network === 'host' || machines ? NETWORK_PROGRAMS : []),
       ...(machines ? [first(hypervisor?.program), first(hypervisor?.virtiofsd)] : []),
