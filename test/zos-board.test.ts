@@ -53,7 +53,7 @@ test('of several drivers the first that is able runs a type, whatever the others
   const disks = new Probed('zmount', 'file')
   const { board, told } = boardOf(t, [vm, container, disks, last], { againMs: 60_000 })
   assert.deepEqual(board.features(), [])
-  assert.equal(board.reason('zmount'), 'not looked for yet')
+  assert.equal(board.lacks('zmount'), 'not looked for yet')
   await board.start()
   assert.deepEqual(board.features(), ['zmount', 'zmachine'])
   assert.equal(board.drivers.get('zmachine'), container)
@@ -63,8 +63,8 @@ test('of several drivers the first that is able runs a type, whatever the others
     'zmachine vm there is no /dev/kvm',
     'zmount file able',
   ])
-  assert.equal(board.reason('zmachine'), undefined)
-  assert.equal(board.reason('zdb'), "workloads of type 'zdb' are not offered")
+  assert.equal(board.lacks('zmachine'), undefined)
+  assert.equal(board.lacks('zdb'), undefined)
 })
 
 test('what is missing is looked for again; a reason is told when it changes', async (t) => {
@@ -74,7 +74,7 @@ test('what is missing is looked for again; a reason is told when it changes', as
   const { board, told } = boardOf(t, [one, able])
   await board.start()
   await eventually('it was looked for again', () => one.probes > 2)
-  assert.equal(board.reason('zmachine'), 'the engine is away')
+  assert.equal(board.lacks('zmachine'), 'the engine is away')
   answer = { able: false, reason: 'permission denied' }
   await eventually('the reason was told', () => told.length === 3)
   answer = { able: true }
@@ -96,8 +96,8 @@ test('a probe that throws or never answers is a reason, and holds nobody up', as
   const silent = new Probed('network', 'host', () => new Promise(() => undefined))
   const { board } = boardOf(t, [broken, silent], { probeMs: 50, againMs: 60_000 })
   await inTime(board.start(), 'look at all drivers')
-  assert.equal(board.reason('zdb'), 'no such host')
-  assert.match(board.reason('network') ?? '', /within 50 ms|aborted|timed out|timeout/)
+  assert.equal(board.lacks('zdb'), 'no such host')
+  assert.match(board.lacks('network') ?? '', /within 50 ms|aborted|timed out|timeout/)
 })
 
 test('stopped while it looks: nothing is chosen later, and every driver is stopped', async (t) => {
@@ -142,7 +142,7 @@ async function renewing(t: TestContext): Promise<Renewing> {
         log: { debug: log, info: log, warn: log, error: log },
         times: { contract: 20, contractAgain: 10, retry: [10], grace: 2000 },
       },
-      { drivers },
+      { drivers, lacks: (type) => (type === 'volume' ? 'the engine is away' : undefined) },
     ),
   }
   t.after(async () => {
@@ -183,6 +183,30 @@ test('deployments stay to be seen while they begin again, and new drivers take p
     drivers.get('zmount')?.calls.map((call) => call.split(' ')[0]),
     ['provision', 'provision'],
   )
+})
+
+test('what this host lacks for now is waited for; what is never offered is refused', async (t) => {
+  const { registry, drivers, deployments } = await renewing(t)
+  const volume = { name: 'v', type: 'volume', data: { size: 1 } } as const
+  const zdb = { name: 'z', type: 'zdb', data: { size: 1, mode: 'user', password: 'p' } } as const
+  for (const [at, workload] of [volume, zdb].entries()) {
+    const deployment = deploymentOf([workload], { contractId: BigInt(10 + at) })
+    registry.agree(deployment)
+    await deployments.deploy(42, deployment)
+  }
+  const messages = () => [10n, 11n].map((id) => deployments.get(42, id).results[0]?.message)
+  const never = "this node does not offer workloads of type 'zdb'"
+  await eventually('both failed', () => messages()[1] === never)
+  assert.equal(
+    messages()[0],
+    "this node does not offer workloads of type 'volume' now: the engine is away",
+  )
+  drivers.set('volume', new FakeDriver('volume'))
+  drivers.set('zdb', new FakeDriver('zdb'))
+  await inTime(deployments.renew(), 'begin again')
+  await eventually('the volume runs', () => deployments.get(42, 10n).results[0]?.state === 'ok')
+  await inTime(deployments.idle(), 'come to rest')
+  assert.equal(messages()[1], never)
 })
 
 test('what is accepted while they begin again is not forgotten; what is refused is not kept', async (t) => {

@@ -291,3 +291,81 @@ test('a machine, its log, its gateways and its public address', async (t) => {
     assert.ok(!node.output().includes(canary), 'the log has no secrets')
   }
 })
+
+test('an engine that comes after the daemon, goes away and comes back', async (t) => {
+  const engine = await engineOf(t)
+  if (!engine) return
+  const at = folderOf(engine, 'late')
+  const grid = new Grid(join(at, 'registry.json'))
+  await engine.end()
+  const node = await startNode(engine.socketPath, at, { keys: 'probe_interval_s = 1' })
+  t.after(() => node.stop())
+  assert.deepEqual(await features(node.socket), ['zmount', 'volume', 'zlogs'])
+  const contract = 601
+  const vm = webMachine('vm', IP)
+  const qsfs = workload('fs', 'qsfs', QSFS)
+  await deploy(node.socket, grid, contract, [vm, network, qsfs])
+  const shown = await reaches(node.socket, contract, { vm: 'error', net: 'error', fs: 'error' })
+  const [first, second, third] = shown.map(({ result }) => result.message)
+  const away =
+    /^this node does not offer workloads of type '(zmachine|network)' now: Cannot .*engine/
+  assert.match(first ?? '', away)
+  assert.match(second ?? '', away)
+  assert.equal(third, "this node does not offer workloads of type 'qsfs'")
+
+  await engine.start()
+  const up = { vm: 'ok', net: 'ok', fs: 'error' }
+  await reaches(node.socket, contract, up)
+  const offered = await features(node.socket)
+  for (const type of ['network', 'network-light', 'zmachine', 'zmachine-light', 'zlogs']) {
+    assert.ok(offered.includes(type), type)
+  }
+  assert.ok(!offered.includes('qsfs'))
+  const running = async () => (await engine.client.containers.list()).map(({ State }) => State)
+  assert.deepEqual(await running(), ['running'])
+
+  // It takes the machine with it, and the machine comes back with it.
+  await engine.end()
+  const more = [{ ...vm }, network, qsfs, { ...webMachine('vm2', '10.1.2.8'), version: 1 }]
+  const text = grid.signed(contract, more, { version: 1 })
+  const updated = await ask(node.socket, 'zos.deployment.update', text)
+  assert.equal(updated.status, 202, updated.body)
+  await reaches(node.socket, contract, { ...up, vm2: 'error' })
+  await engine.start()
+  await eventually('both machines run', running, (all) => `${all}` === 'running,running')
+  await reaches(node.socket, contract, { ...up, vm2: 'ok' })
+
+  // What ends while it is away is taken away when it is back.
+  await engine.end()
+  grid.setState(contract, 'deleted')
+  await eventually(
+    'its removal was tried',
+    async () => (await ask(node.socket, 'zos.deployment.get', { contract_id: contract })).body,
+    (body) => body.includes('engine'),
+  )
+  await engine.start()
+  await isErased(node.socket, contract)
+  assert.deepEqual(await engine.client.containers.list(), [])
+})
+
+const QSFS = {
+  cache: 1024 ** 3,
+  config: {
+    minimal_shards: 1,
+    expected_shards: 2,
+    redundant_groups: 0,
+    redundant_nodes: 0,
+    max_zdb_data_dir_size: 32,
+    encryption: { algorithm: 'AES', key: '00'.repeat(32) },
+    meta: {
+      type: 'zdb',
+      config: {
+        prefix: 'x',
+        encryption: { algorithm: 'AES', key: '00'.repeat(32) },
+        backends: [{ address: '[2001:db8::1]:9900', namespace: 'a', password: 'canary-of-qsfs' }],
+      },
+    },
+    groups: [{ backends: [] }],
+    compression: { algorithm: 'snappy' },
+  },
+}

@@ -55,13 +55,11 @@ export class DriverBoard {
     return WORKLOAD_TYPES.filter((type) => this.#chosen.has(type))
   }
 
-  /** Why a type is not offered; undefined when it is. */
-  reason(type: WorkloadType): string | undefined {
-    if (this.#chosen.has(type)) return undefined
-    const reasons = (this.#candidates.get(type) ?? []).map(
-      (driver) => this.#missing.get(driver) ?? 'not looked for yet',
-    )
-    return reasons.length === 0 ? `workloads of type '${type}' are not offered` : reasons.join('; ')
+  /** What is missing for a type; undefined when it is offered, or no driver would ever run it. */
+  lacks(type: WorkloadType): string | undefined {
+    const drivers = this.#candidates.get(type) ?? []
+    if (drivers.length === 0 || this.#chosen.has(type)) return undefined
+    return drivers.map((driver) => this.#missing.get(driver) ?? 'not looked for yet').join('; ')
   }
 
   /** Looks for everything once, then again for what is missing until it is stopped. */

@@ -36,6 +36,7 @@ export function createDeployments(options: DeploymentsOptions): Deployments {
   const room: Room = {
     registry,
     drivers,
+    lacks: (type) => options.lacks?.(type),
     events,
     log,
     limits,

@@ -10,6 +10,11 @@ export interface DeploymentsOptions {
   readonly registry: Registry
   /** Those that this host is able to run; a workload of another type becomes an `error`. */
   readonly drivers: ReadonlyMap<WorkloadType, Driver>
+  /**
+   * What this host lacks for a type that it may run later, such as an engine that is away; undefined
+   * for one that is never offered.
+   */
+  lacks?(type: WorkloadType): string | undefined
   /** Absolute path of a folder for the journals alone; it is made, mode 0700. */
   readonly stateFolder: string
   /** Checks who signed; throws a `ZosError` of kind `authentication`. */

@@ -14,6 +14,8 @@ export interface Room {
   readonly registry: Registry
   readonly contracts: Contracts
   readonly drivers: ReadonlyMap<WorkloadType, Driver>
+  /** See `DeploymentsOptions.lacks`. */
+  lacks(type: WorkloadType): string | undefined
   readonly guard: MemoryGuard
   readonly book: Book
   readonly limits: Limits

@@ -1,4 +1,4 @@
-import type { Driver } from '../drivers/driver.ts'
+import { type Driver, DriverError } from '../drivers/driver.ts'
 import type { Result, Workload } from '../model.ts'
 import { attended, unlessAborted } from './attended.ts'
 import type { ResultRecord, WorkloadState } from './journal/records.ts'
@@ -64,10 +64,12 @@ const STEPS: Readonly<Record<WorkloadStep, (doing: Doing) => Promise<void>>> = {
 async function provision(doing: Doing): Promise<void> {
   const { room, keeper, entry, driver } = doing
   const { workload } = entry
-  if (!driver) return settle(doing, 'provision', notOffered(workload))
-  const outcome = await outcomeOf(() =>
-    room.guard.within(workload, () => call(doing, workload, (task) => driver.provision(task))),
-  )
+  const outcome = await outcomeOf(() => {
+    if (!driver) throw notOffered(room, workload)
+    return room.guard.within(workload, () =>
+      call(doing, workload, (task) => driver.provision(task)),
+    )
+  })
   await settle(doing, 'provision', waits(keeper, workload, asProvision(outcome)))
 }
 
@@ -91,11 +93,11 @@ function waits(keeper: Keeper, workload: Workload, outcome: Outcome): Outcome {
 }
 
 async function takeOver(doing: Doing): Promise<void> {
-  const { keeper, entry, driver } = doing
+  const { room, keeper, entry, driver } = doing
   const { workload, result } = entry
-  // Whatever is missing here may be there after the next start.
-  if (!driver) return settle(doing, 'provision', { ...notOffered(workload), transient: true })
   const outcome = await outcomeOf(async () => {
+    // Whatever is missing here may be there after the next start.
+    if (!driver) throw new DriverError('transient', notOffered(room, workload).message)
     const data = await call(doing, workload, (task) => driver.provision(task))
     if (result.state === 'paused' && keeper.state.want.state === 'paused' && driver.pause) {
       await call(doing, workload, (task) => driver.pause?.(task) ?? Promise.resolve())
@@ -110,12 +112,12 @@ async function takeOver(doing: Doing): Promise<void> {
 }
 
 async function update(doing: Doing): Promise<void> {
-  const { entry, driver } = doing
+  const { room, entry, driver } = doing
   const { result } = entry
   const { next, previous } = entry.update as NonNullable<WorkloadState['update']>
   const isPaused = result.state === 'paused'
   const outcome = await outcomeOf(async () => {
-    if (!driver) throw new Error(notOffered(next).message)
+    if (!driver) throw notOffered(room, next)
     // What does not run has nothing to change yet.
     let data: unknown
     if (result.state === 'init' || result.state === 'error') {
@@ -149,12 +151,12 @@ async function update(doing: Doing): Promise<void> {
 }
 
 async function remove(doing: Doing): Promise<void> {
-  const { keeper, entry, driver } = doing
+  const { room, keeper, entry, driver } = doing
   const { workload, result } = entry
   const { want } = keeper.state
   const outcome = await outcomeOf(async () => {
     if (driver) await call(doing, workload, (task) => driver.deprovision(task))
-    else if (entry.everOkay) throw new Error(notOffered(workload).message)
+    else if (entry.everOkay) throw notOffered(room, workload)
   })
   if (outcome.state === 'ok') {
     const message = want.state === 'ended' ? want.message : REMOVED
@@ -246,7 +248,10 @@ function describe({ state, message }: Outcome): string {
   return message === '' || message === state ? state : `${state}: ${message}`
 }
 
-function notOffered({ type }: Workload): Outcome {
+/** For a type without a driver: for good, or until this host has what it lacks. */
+function notOffered(room: Room, { type }: Workload): DriverError {
   const message = `this node does not offer workloads of type '${type}'`
-  return { state: 'error', message, data: 'null', transient: false }
+  const why = room.lacks(type)
+  if (why === undefined) return new DriverError('failed', message)
+  return new DriverError('transient', `${message} now: ${why}`)
 }

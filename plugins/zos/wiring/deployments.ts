@@ -1,4 +1,5 @@
 import type { DriverBoard } from '../drivers/board.ts'
+import type { WorkloadType } from '../model.ts'
 import { createDeployments } from '../provision/create-deployments.ts'
 import type { Deployments } from '../provision/deployments.ts'
 import type { DeploymentsOptions } from '../provision/options.ts'
@@ -14,10 +15,13 @@ export interface RenewedDeployments extends Deployments {
  * when there is a new one, all begin again: what runs goes on, journals are read once more.
  */
 export function renewedDeployments(
-  options: Omit<DeploymentsOptions, 'drivers'>,
-  board: Pick<DriverBoard, 'drivers'>,
+  options: Omit<DeploymentsOptions, 'drivers' | 'lacks'>,
+  board: Pick<DriverBoard, 'drivers' | 'lacks'>,
 ): RenewedDeployments {
-  const create = () => createDeployments({ ...options, drivers: new Map(board.drivers) })
+  // Asked by deployments that have no driver for it: one that is there now came after they began.
+  const lacks = (type: WorkloadType) =>
+    board.drivers.has(type) ? 'its driver is just being taken up' : board.lacks(type)
+  const create = () => createDeployments({ ...options, lacks, drivers: new Map(board.drivers) })
   let current = create()
   /** Starts, stops and renewals come one after the other. */
   let line: Promise<unknown> = Promise.resolve()
