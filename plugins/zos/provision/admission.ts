@@ -1,4 +1,4 @@
-import { messageOf } from '../../../src/errors.ts'
+import { errnoOf, messageOf } from '../../../src/errors.ts'
 import { planUpgrade, type UpgradeOperation } from '../deployment/upgrade.ts'
 import type { Deployment, Workload } from '../model.ts'
 import { ZosError } from '../zos-error.ts'
@@ -22,11 +22,15 @@ export interface AdmissionOptions
   extends Pick<DeploymentsOptions, 'stateFolder' | 'verify' | 'kyc' | 'check'> {
   /** Paths of journals that must not be written over. */
   readonly unreadable: ReadonlySet<string>
+  /** How often the registry told that something changed. */
+  changes(): number
+  /** Asks about all contracts again. */
+  lookAgain(): void
 }
 
 export function createAdmission(room: Room, options: AdmissionOptions): Admission {
-  /** Deployments that are just being accepted. */
-  const accepting = new Set<string>()
+  /** Twins of the deployments that are just being accepted, by the id of each. */
+  const accepting = new Map<string, number>()
   /** The last update of a deployment, and how many wait for it. */
   const updating = new Map<string, { last: Promise<unknown>; waiting: number }>()
 
@@ -51,7 +55,8 @@ export function createAdmission(room: Room, options: AdmissionOptions): Admissio
     if (book.size + accepting.size >= limits.deployments) {
       throw full(`this node has ${limits.deployments} deployments, it takes no more`)
     }
-    if (book.ofTwin(twinId).size >= limits.deploymentsPerTwin) {
+    const coming = [...accepting.values()].filter((twin) => twin === twinId).length
+    if (book.ofTwin(twinId).size + coming >= limits.deploymentsPerTwin) {
       throw full(
         `twin ${twinId} has ${limits.deploymentsPerTwin} deployments here, it may have no more`,
       )
@@ -95,13 +100,33 @@ export function createAdmission(room: Room, options: AdmissionOptions): Admissio
     return record
   }
 
-  const accept = async (deployment: Deployment) => {
-    const { twinId, contractId, workloads } = deployment
-    // The name is taken at once, so that no other deployment gets it meanwhile.
+  /** Takes names of networks at once, so that no other deployment gets them meanwhile. */
+  const takingNetworks = async (
+    { twinId, contractId }: Deployment,
+    workloads: readonly Workload[],
+    work: () => Promise<void>,
+  ) => {
     const names = workloads
       .filter(isNetwork)
       .map(({ name }) => room.book.takeNetwork(twinId, name, contractId))
     try {
+      await work()
+    } catch (error) {
+      for (const giveBack of names) giveBack()
+      throw error
+    }
+  }
+
+  /** What the registry told while something was accepted may have missed it. */
+  const notMissingNews = async (work: () => Promise<void>) => {
+    const before = options.changes()
+    await work()
+    if (options.changes() !== before) options.lookAgain()
+  }
+
+  const accept = async (deployment: Deployment) => {
+    const { twinId, contractId, workloads } = deployment
+    await takingNetworks(deployment, workloads, async () => {
       const { contract, isPaused } = await room.contracts.check(deployment, room.signal)
       mustGoOn()
       const header = headerOf(deployment)
@@ -114,10 +139,7 @@ export function createAdmission(room: Room, options: AdmissionOptions): Admissio
       room.events.append(`deployment ${keeper.id} was accepted, ${workloads.length} workloads`)
       if (isPaused) await keeper.demand({ state: 'paused' })
       keeper.wake()
-    } catch (error) {
-      for (const giveBack of names) giveBack()
-      throw error
-    }
+    })
   }
 
   const revise = async (keeper: Keeper, next: Deployment) => {
@@ -125,37 +147,42 @@ export function createAdmission(room: Room, options: AdmissionOptions): Admissio
       if (keeper.erased) throw missing('deployment')
       return planned(room, keeper, next, options.check)
     }
-    const names = plan()
+    const first = plan()
     mustFit(next)
-    const added = names.filter(({ op }) => op === 'add').map(({ workload }) => workload)
+    const added = first.filter(({ op }) => op === 'add').map(({ workload }) => workload)
     mustHaveNetworkNames(keeper.twinId, keeper.contractId, added)
-    const { contract, isPaused } = await room.contracts.check(next, room.signal)
-    mustGoOn()
-    // Work went on meanwhile.
-    const operations = plan()
-    mustHaveNetworkNames(keeper.twinId, keeper.contractId, added)
-    const of = (op: UpgradeOperation['op']) =>
-      operations.filter((one) => one.op === op).map(({ workload }) => workload)
-    const gone = of('remove').map(({ name }) => name)
-    const record = sized({
-      record: 'update',
-      at: seconds(room),
-      header: headerOf(next),
-      contract,
-      order: next.workloads.map(({ name }) => name),
-      add: of('add'),
-      update: of('update'),
-      remove: gone,
+    await takingNetworks(next, added, async () => {
+      const { contract, isPaused } = await room.contracts.check(next, room.signal)
+      mustGoOn()
+      // Work went on meanwhile.
+      const operations = plan()
+      if (keeper.state.want.state === 'ended') throw ending()
+      const of = (op: UpgradeOperation['op']) =>
+        operations.filter((one) => one.op === op).map(({ workload }) => workload)
+      const gone = of('remove').map(({ name }) => name)
+      const record = sized({
+        record: 'update',
+        at: seconds(room),
+        header: headerOf(next),
+        contract,
+        order: next.workloads.map(({ name }) => name),
+        add: of('add'),
+        update: of('update'),
+        remove: gone,
+      })
+      await keeper.record(record).catch((error) => {
+        if (errnoOf(error) === 'ENOENT') throw missing('deployment')
+        return notStored(error)
+      })
+      keeper.contract = contract
+      for (const name of gone) keeper.interrupt(name)
+      for (const { name } of operations.map(({ workload }) => workload)) {
+        keeper.backOff.succeeded(name)
+      }
+      room.events.append(`deployment ${keeper.id} was updated to version ${next.version}`)
+      if (isPaused) await keeper.demand({ state: 'paused' })
+      keeper.wake()
     })
-    await keeper.record(record).catch(notStored)
-    keeper.contract = contract
-    for (const name of gone) keeper.interrupt(name)
-    for (const { name } of operations.map(({ workload }) => workload)) {
-      keeper.backOff.succeeded(name)
-    }
-    room.events.append(`deployment ${keeper.id} was updated to version ${next.version}`)
-    if (isPaused) await keeper.demand({ state: 'paused' })
-    keeper.wake()
   }
 
   return {
@@ -177,9 +204,9 @@ export function createAdmission(room: Room, options: AdmissionOptions): Admissio
         throw new ZosError('failed', message)
       }
       mustBeTaken(deployment)
-      accepting.add(id)
+      accepting.set(id, twinId)
       try {
-        await accept(deployment)
+        await notMissingNews(() => accept(deployment))
       } finally {
         accepting.delete(id)
       }
@@ -196,7 +223,7 @@ export function createAdmission(room: Room, options: AdmissionOptions): Admissio
       }
       turn.waiting++
       updating.set(keeper.id, turn)
-      const mine = turn.last.then(() => revise(keeper, deployment))
+      const mine = turn.last.then(() => notMissingNews(() => revise(keeper, deployment)))
       turn.last = mine.catch(() => undefined)
       try {
         await mine
@@ -243,6 +270,13 @@ function seconds(room: Room): number {
 
 function missing(what: 'twin' | 'deployment'): ZosError {
   return new ZosError('not-found', `${what} not found: deployment does not exist`)
+}
+
+function ending(): ZosError {
+  return new ZosError(
+    'conflict',
+    'the deployment ends with its contract, its workloads are still being removed',
+  )
 }
 
 function full(message: string): ZosError {

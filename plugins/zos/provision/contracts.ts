@@ -12,9 +12,10 @@ export interface Contracts {
   /**
    * A contract, which is looked for again for some seconds when it is not there.
    *
+   * @param soon Not where the registry can look again at what it keeps: that is then certain.
    * @throws {Error} When the registry cannot be asked; that is not tried again.
    */
-  find(id: bigint, signal: AbortSignal): Promise<Contract | undefined>
+  find(id: bigint, signal: AbortSignal, soon?: boolean): Promise<Contract | undefined>
   /**
    * The checks of §7.2, and that the contract is the twin's and not deleted.
    *
@@ -40,7 +41,7 @@ export function createContracts(registry: Registry, times: Times): Contracts {
   const refresh = (signal: AbortSignal) =>
     ask(signal, async (limited) => registry.refresh?.(limited)).catch(() => undefined)
 
-  const find: Contracts['find'] = async (id, signal) => {
+  const find: Contracts['find'] = async (id, signal, soon = false) => {
     const latest = performance.now() + times.contract
     for (let fresh = false; ; ) {
       const contract = await ask(signal, (limited) => registry.contract(id, limited))
@@ -49,7 +50,8 @@ export function createContracts(registry: Registry, times: Times): Contracts {
         await refresh(signal)
         continue
       }
-      if (contract || performance.now() + times.contractAgain > latest) return contract
+      if (contract || (soon && fresh)) return contract
+      if (performance.now() + times.contractAgain > latest) return undefined
       await sleep(times.contractAgain, undefined, { signal })
     }
   }

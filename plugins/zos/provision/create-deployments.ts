@@ -104,9 +104,18 @@ export function createDeployments(options: DeploymentsOptions): Deployments {
           log.error(`Cannot repair the journal of ${keeper.id}: ${messageOf(error)}`)
         })
       }
-      admission = createAdmission(room, { ...options, unreadable })
+      let changes = 0
+      admission = createAdmission(room, {
+        ...options,
+        unreadable,
+        changes: () => changes,
+        lookAgain: () => void rounds.run(),
+      })
       watching = watchDrivers(room)
-      unsubscribe = registry.onChange(() => void rounds.run())
+      unsubscribe = registry.onChange(() => {
+        changes++
+        void rounds.run()
+      })
       goesUp = bringUp(room, () => rounds.run(), !incomplete).then(() => {
         rounds.begin()
         room.networks.begin()

@@ -1,6 +1,7 @@
-import { messageOf } from '../../../src/errors.ts'
+import { errnoOf, messageOf } from '../../../src/errors.ts'
 import { type Deployment, isOkay, workloadId } from '../model.ts'
 import type { NodeContract } from '../registry/registry.ts'
+import { ZosError } from '../zos-error.ts'
 import { BackOff } from './back-off.ts'
 import { isNetwork } from './book.ts'
 import type { DeploymentView, WorkloadView } from './deployments.ts'
@@ -106,10 +107,18 @@ export class Keeper {
     return { deployment: this.deployment(), results }
   }
 
-  /** The history, oldest first. */
+  /**
+   * The history, oldest first.
+   *
+   * @throws {ZosError} `not-found` when it has just been erased.
+   */
   async changes(): Promise<readonly WorkloadView[]> {
     const history: WorkloadView[] = []
-    replay(await this.#journal.read(), (entry) => history.push(entry))
+    const bytes = await this.#journal.read().catch((cause) => {
+      if (errnoOf(cause) !== 'ENOENT') throw cause
+      throw new ZosError('not-found', 'deployment not found', { cause })
+    })
+    replay(bytes, (entry) => history.push(entry))
     // Only the last `init` of a workload that still is.
     for (const [name, { result }] of this.#state.workloads) {
       if (result.state !== 'init' || !this.#progress.has(name)) continue

@@ -30,7 +30,7 @@ export async function syncAll(room: Room): Promise<void> {
 }
 
 async function syncOne(room: Room, keeper: Keeper): Promise<void> {
-  const contract = await room.contracts.find(keeper.contractId, room.signal)
+  const contract = await room.contracts.find(keeper.contractId, room.signal, true)
   if (keeper.erased) return
   const { id } = keeper
   if (!contract || contract.state === 'deleted') {
