@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -11,10 +11,12 @@ import { gunzipSync } from 'node:zlib'
 import { createClient } from '@redis/client'
 import { WebSocketServer } from 'ws'
 import { within } from '../src/deadline.ts'
+import { freshFolder } from './helpers/daemon.ts'
 import { type TestEngine, useEngine } from './helpers/engine.ts'
-import { ask, Grid, isErased, reaches } from './helpers/zos-grid.ts'
+import { ask, Grid, isErased, reaches, type ShownWorkload, TWIN } from './helpers/zos-grid.ts'
 import { IP, machine, network, startNode, workload } from './helpers/zos-machine.ts'
 import { testRedis } from './helpers/zos-redis.ts'
+import { startZdb } from './helpers/zos-zdb-server.ts'
 import { eventually } from './supervisor/eventually.ts'
 
 const engineOf = useEngine()
@@ -368,4 +370,147 @@ const QSFS = {
     groups: [{ backends: [] }],
     compression: { algorithm: 'snappy' },
   },
+}
+
+test('0-db, files for traefik and public addresses, on a host without an engine', async (t) => {
+  const folder = freshFolder()
+  t.after(() => rmSync(folder, { recursive: true, force: true }))
+  const traefik = join(folder, 'traefik')
+  mkdirSync(traefik)
+  const admin = 'canary-of-admin'
+  const zdb = await startZdb(t, admin)
+  zdb.diskFree = 10n * GIB
+  writeFileSync(join(folder, 'zdb-password'), `${admin}\n`)
+  const grid = new Grid(join(folder, 'registry.json'))
+  grid.names.set('site', 900)
+  const contract = 701
+  grid.contracts.set(contract, {
+    contract_id: contract,
+    state: 'created',
+    deployment_hash: '',
+    public_ips: [{ ip: '185.1.2.10/24', gateway: '185.1.2.1' }],
+  })
+  const start = () =>
+    startNode(join(folder, 'no-engine.sock'), folder, {
+      keys: 'public_network = "public"\nprobe_interval_s = 1',
+      tables: `[plugins.zos.gateway]
+traefik_dir = "${traefik}"
+domain = "gw.example"
+allow_local = true
+[plugins.zos.zdb]
+address = "127.0.0.1:${zdb.port}"
+password = { file = "${folder}/zdb-password" }
+advertise = ["2001:db8::7"]`,
+    })
+  let node = await start()
+  t.after(() => node.stop())
+  assert.deepEqual(await features(node.socket), [
+    'zmount',
+    'volume',
+    'ipv4',
+    'ip',
+    'zlogs',
+    'zdb',
+    'gateway-name-proxy',
+    'gateway-fqdn-proxy',
+  ])
+
+  const db = (size: bigint, more: object = {}) =>
+    workload('db', 'zdb', {
+      size: Number(size),
+      mode: 'seq',
+      password: 'canary-of-db',
+      public: true,
+      ...more,
+    })
+  const rest = [
+    workload('web', 'gateway-fqdn-proxy', {
+      fqdn: 'www.own.example',
+      tls_passthrough: true,
+      backends: ['127.0.0.1:8443'],
+    }),
+    workload('name', 'gateway-name-proxy', {
+      name: 'site',
+      tls_passthrough: false,
+      backends: ['http://10.1.2.7:80'],
+    }),
+    workload('pub', 'ip', { v4: true, v6: false }),
+  ]
+  await deploy(node.socket, grid, contract, [db(GIB), ...rest])
+  const up = { db: 'ok', web: 'ok', name: 'ok', pub: 'ok' }
+  const [shown] = await reaches(node.socket, contract, up)
+  const id = `${TWIN}-${contract}-db`
+  assert.deepEqual(shown?.result.data, { Namespace: id, IPs: ['2001:db8::7'], Port: zdb.port })
+  const namespace = () => {
+    const { mode, password, maxsize, locked } = zdb.namespaces.get(id) ?? {}
+    return { mode, password, maxsize, locked }
+  }
+  const made = { mode: 'seq', password: 'canary-of-db', maxsize: GIB, locked: false }
+  assert.deepEqual(namespace(), made)
+  const used = async () => (await ask(node.socket, 'zos.statistics.get')).json<Statistics>().used
+  assert.equal((await used()).hru, Number(GIB))
+  assert.equal((await used()).ipv4u, 1)
+  const files = () => readdirSync(traefik).sort()
+  const names = ['name', 'web'].map((name) => `${TWIN}-${contract}-${name}.yaml`)
+  assert.deepEqual(files(), names)
+  const route = (name: string | undefined) => readFileSync(join(traefik, name ?? ''), 'utf8')
+  assert.match(route(names[0]), /Host\(`site\.gw\.example`\)/)
+  assert.match(route(names[0]), /"url": "http:\/\/10\.1\.2\.7:80"/)
+  assert.match(route(names[1]), /HostSNI\(`www\.own\.example`\)/)
+
+  // It grows, but not beyond the disk, and never changes its mode; what is refused changes nothing.
+  let version = 0
+  const update = async (one: ReturnType<typeof db>) => {
+    version++
+    const workloads = [{ ...one, version }, ...rest]
+    const text = grid.signed(contract, workloads, { version })
+    const answer = await ask(node.socket, 'zos.deployment.update', text)
+    assert.equal(answer.status, 202, answer.body)
+  }
+  const lastChange = () => lastOf(node.socket, contract, 'db')
+  const refused = async (one: ReturnType<typeof db>, message: string) => {
+    await update(one)
+    const isSo = (change: ShownWorkload | undefined) => change?.version === version
+    const last = await eventually('the update is over', lastChange, isSo)
+    assert.deepEqual([last?.result.state, last?.result.message], ['unchanged', message])
+    await reaches(node.socket, contract, up)
+    assert.deepEqual(namespace(), { ...made, maxsize: 2n * GIB })
+  }
+  await update(db(2n * GIB))
+  await reaches(node.socket, contract, { ...up, db: 'ok@1' })
+  assert.deepEqual(namespace(), { ...made, maxsize: 2n * GIB })
+  await refused(db(GIB), 'cannot shrink zdb namespace')
+  await refused(db(2n * GIB, { mode: 'user' }), 'cannot change namespace mode')
+  await refused(db(100n * GIB), 'no enough free space to support new size')
+
+  // A grace period locks the namespace, over a restart of the daemon.
+  grid.setState(contract, 'grace_period')
+  const paused = { db: 'paused', web: 'paused', name: 'paused', pub: 'paused' }
+  await reaches(node.socket, contract, paused)
+  assert.equal(namespace().locked, true)
+  node.signal('SIGKILL')
+  await within(10_000, node.exited(), 'end')
+  node = await start()
+  await reaches(node.socket, contract, paused)
+  assert.equal(namespace().locked, true)
+  grid.setState(contract, 'created')
+  await reaches(node.socket, contract, up)
+  assert.equal(namespace().locked, false)
+
+  grid.setState(contract, 'deleted')
+  await isErased(node.socket, contract)
+  assert.deepEqual([...zdb.namespaces.keys()], ['default'])
+  assert.deepEqual(files(), [])
+  assert.deepEqual(await used().then(({ hru, ipv4u }) => [hru, ipv4u]), [0, 0])
+  for (const canary of ['canary-of-db', admin]) {
+    assert.ok(!node.output().includes(canary), 'the log has no secrets')
+  }
+})
+
+const GIB = 1024n ** 3n
+
+/** The last entry of a workload in the history of its deployment. */
+async function lastOf(socket: string, contract_id: number, name: string) {
+  const answer = await ask(socket, 'zos.deployment.changes', { contract_id })
+  return answer.json<ShownWorkload[]>().findLast((one) => one.name === name)
 }
