@@ -37,7 +37,7 @@ test('the registry document: none, a first one, the next one, as it was written'
     status: 404,
     title: 'Not Found',
     code: 'ZOS_NO_DOCUMENT',
-    detail: 'There is no registry document yet: PUT one to /zos-registry',
+    detail: `There is no registry document in force: Cannot read registry: ENOENT: no such file or directory, stat '${zos.registry}'; write the document there or PUT it to /zos-registry`,
   })
   const farmer = () => zos.post('zos.admin.get_public_nic', '', { 'x-zos-twin': String(FARMER) })
   assert.equal((await farmer()).status, 503)
@@ -78,6 +78,43 @@ test('a bad document is refused with the place of what is wrong, and changes not
   }
   const farmer = { 'x-zos-twin': String(FARMER) }
   assert.equal((await zos.post('zos.admin.get_public_nic', '', farmer)).status, 200)
+})
+
+test('a file that cannot be used is not what is in force', async (t) => {
+  const document = registryText([])
+  const zos = await serveZos(t, { document })
+  writeFileSync(zos.registry, '{broken')
+  assert.equal((await zos.send(PATH)).body, document)
+  writeFileSync(zos.registry, ` ${document}`)
+  assert.equal((await zos.send(PATH)).body, ` ${document}`)
+
+  const bad = await serveZos(t, { document: '{broken' })
+  const { status, code, detail } = problemOf(await bad.send(PATH))
+  assert.deepEqual([status, code], [404, 'ZOS_NO_DOCUMENT'])
+  assert.match(detail, /in force: Cannot use registry .*: the document is no JSON/)
+})
+
+test('the hash is of what the node would take', async (t) => {
+  const data = {
+    network: { public_ip: 'v', interfaces: [{ network: 'n', ip: '10.1.0.2' }] },
+    compute_capacity: { cpu: 1, memory: 2 ** 30 },
+  }
+  const slip = JSON.stringify({
+    workloads: [
+      { name: 'v', type: 'volume', data: { size: 1 } },
+      { name: 'vm', type: 'zmachine', data },
+    ],
+  })
+  for (const reference_slips of [false, true]) {
+    const zos = await serveZos(t, { document: registryText([]), config: { reference_slips } })
+    const hashed = (body: string | Uint8Array) =>
+      zos.send('/cvmd/zos/hash', { method: 'POST', body })
+    const answer = await hashed(slip)
+    if (reference_slips) assert.equal(answer.status, 200, answer.body)
+    else assert.match(problemOf(answer).detail, /workload of name 'v' is not a public ip/)
+    const bytes = Uint8Array.from([0x22, 0xff, 0x22])
+    assert.match(problemOf(await hashed(bytes)).detail, /^invalid payload: it is not UTF-8$/)
+  }
 })
 
 test('only the operator sees the document: by a key with its scope, on listeners of the core', async (t) => {

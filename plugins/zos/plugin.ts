@@ -43,6 +43,7 @@ const zos = definePlugin({
       routes: zosRoutes({
         open,
         requireAuth: config.require_auth,
+        check: { referenceSlips: config.reference_slips },
         isWanted: () => {
           if (!started) throw notStarted()
           return zos?.isNode() || isWanted(config, stateDir)

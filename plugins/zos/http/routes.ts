@@ -5,6 +5,7 @@ import type { PluginEnv } from '../../../src/plugin.ts'
 import { route } from '../../../src/route.ts'
 import { validate } from '../../../src/validate.ts'
 import type { Commands } from '../commands/command.ts'
+import type { CheckOptions } from '../deployment/check.ts'
 import { RegistryError } from '../registry/registry.ts'
 import { ZosError } from '../zos-error.ts'
 import { zosErrorResponse } from './errors.ts'
@@ -26,12 +27,16 @@ export interface HttpParts {
   }>
   /** Anybody who calls must say who they are. */
   readonly requireAuth: boolean
+  /** How deployments are checked. */
+  readonly check: CheckOptions
 }
 
 /** The registry where it is a file (spec §11.3). */
 export interface RegistryDocument {
-  /** Undefined while there is none. */
+  /** The one in force; undefined while there is none. */
   read(): Promise<string | undefined>
+  /** Why there is none. */
+  problem(): string | undefined
   /** @throws {RegistryError} `REGISTRY_INVALID`, saying what is wrong; nothing changed then. */
   replace(text: string): Promise<void>
 }
@@ -82,9 +87,7 @@ export function zosRoutes(parts: HttpParts) {
             throw new ZosError('authentication', 'this node answers only twins it knows')
           }
           const payload = await textOf(c)
-          if (payload === undefined) {
-            throw new ZosError('decode', 'invalid payload: it is not UTF-8')
-          }
+          if (payload === undefined) throw notUtf8()
           const { signal } = c.req.raw
           const reply = await commands.dispatch({ command, twin, payload, signal })
           const status = ACCEPTED.has(command) ? 202 : 200
@@ -107,7 +110,9 @@ export function zosRoutes(parts: HttpParts) {
         const { challengeOf, hashOf } = await import('../deployment/hash.ts')
         const { readDeployment } = await import('../deployment/read.ts')
         try {
-          const deployment = readDeployment(await c.req.text())
+          const text = await textOf(c)
+          if (text === undefined) throw notUtf8()
+          const deployment = readDeployment(text, parts.check)
           const hash = Buffer.from(hashOf(deployment)).toString('hex')
           return c.json({ hash, challenge: challengeOf(deployment) })
         } catch (error) {
@@ -127,9 +132,10 @@ export function zosRoutes(parts: HttpParts) {
         answers: { 200: { description: 'As it is in force', type: 'application/json' } },
       }),
       async (c) => {
-        const text = await (await documentOf(open)).read()
+        const document = await documentOf(open)
+        const text = await document.read()
         if (text !== undefined) return c.body(text, 200, { 'content-type': 'application/json' })
-        const why = 'There is no registry document yet: PUT one to /zos-registry'
+        const why = `There is no registry document in force: ${document.problem()}`
         throw new ApiError(404, 'ZOS_NO_DOCUMENT', why)
       },
     )
@@ -152,6 +158,10 @@ export function zosRoutes(parts: HttpParts) {
         return c.body(null, 204)
       },
     )
+}
+
+function notUtf8(): ZosError {
+  return new ZosError('decode', 'invalid payload: it is not UTF-8')
 }
 
 function noNode(): ZosError {

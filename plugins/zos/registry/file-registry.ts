@@ -21,6 +21,8 @@ export interface FileRegistry extends Registry {
    * @throws {Error} The system error when the file cannot be written.
    */
   replace(text: string): Promise<void>
+  /** The document in force, as it was written; undefined while there is none. */
+  text(): string | undefined
 }
 
 /**
@@ -31,10 +33,12 @@ export function createFileRegistry(options: FileRegistryOptions): FileRegistry {
   const { path, report } = options
   const listeners = new Listeners()
   let current: RegistryDocument | undefined
+  let currentText: string | undefined
   let problem = new RegistryError('REGISTRY_UNREACHABLE', `"${path}" was not read yet`)
 
-  function adopt(document: RegistryDocument): void {
+  function adopt(document: RegistryDocument, text: string): void {
     current = document
+    currentText = text
     listeners.tell()
   }
 
@@ -42,7 +46,7 @@ export function createFileRegistry(options: FileRegistryOptions): FileRegistry {
     path,
     pollMs: options.pollMs ?? 1000,
     maxBytes: MAX_DOCUMENT_BYTES,
-    take: (text) => adopt(readRegistryDocument(text)),
+    take: (text) => adopt(readRegistryDocument(text), text),
     report(error) {
       if (error === undefined) return report?.(undefined)
       problem = problemWith(path, error)
@@ -85,12 +89,13 @@ export function createFileRegistry(options: FileRegistryOptions): FileRegistry {
     start: () => watch.start(),
     stop: () => watch.stop(),
     notReady: () => (current ? undefined : problem.message),
+    text: () => currentText,
     async replace(text) {
       const next = readNew(text)
       await watch.between(async () => {
         await writeFileAtomic(path, text)
         watch.taken(text)
-        adopt(next)
+        adopt(next, text)
       })
     },
   }

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Config } from '../config.ts'
 import type { RegistryDocument } from '../http/routes.ts'
@@ -40,11 +39,12 @@ export async function openRegistry(
       adminTwins: () => [...new Set([...registry.adminTwins(), ...config.admin_twins])],
     },
     document: {
-      read: () =>
-        readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-          if (error.code === 'ENOENT') return undefined
-          throw error
-        }),
+      read: async () => {
+        // A file that was just written counts, one that cannot be used does not.
+        await registry.refresh?.()
+        return registry.text()
+      },
+      problem: () => registry.notReady(),
       replace: (text) => registry.replace(text),
     },
   }
