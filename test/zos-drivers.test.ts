@@ -1,20 +1,34 @@
 /** A whole daemon and what it drives, seen from its clients: every type of workload of issue zos §12.2. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
-import { type TestContext, test } from 'node:test'
+import { describe, it, type TestContext, test } from 'node:test'
 import { gunzipSync } from 'node:zlib'
 import { createClient } from '@redis/client'
 import { WebSocketServer } from 'ws'
+import { networkId } from '../plugins/zos/deployment/ids.ts'
+import { networkNames } from '../plugins/zos/drivers/network-host/plan.ts'
 import { within } from '../src/deadline.ts'
+import { afterTest, cleanAfterEach } from './helpers/after-test.ts'
+import { lacks } from './helpers/counterpart.ts'
 import { freshFolder } from './helpers/daemon.ts'
 import { type TestEngine, useEngine } from './helpers/engine.ts'
+import { writePciIds, writePciTree } from './helpers/pci-tree.ts'
 import { ask, Grid, isErased, reaches, type ShownWorkload, TWIN } from './helpers/zos-grid.ts'
 import { IP, machine, network, startNode, workload } from './helpers/zos-machine.ts'
+import {
+  hasWireguard,
+  hostNamespace,
+  KEYS,
+  makesNetworks,
+  sh,
+  succeeds,
+} from './helpers/zos-network-host.ts'
 import { testRedis } from './helpers/zos-redis.ts'
 import { startZdb } from './helpers/zos-zdb-server.ts'
 import { eventually } from './supervisor/eventually.ts'
@@ -514,3 +528,221 @@ async function lastOf(socket: string, contract_id: number, name: string) {
   const answer = await ask(socket, 'zos.deployment.changes', { contract_id })
   return answer.json<ShownWorkload[]>().findLast((one) => one.name === name)
 }
+
+test('a disk grows when no machine has it that runs, or will', async (t) => {
+  const engine = await engineOf(t)
+  if (!engine) return
+  const at = folderOf(engine, 'grow')
+  const grid = new Grid(join(at, 'registry.json'))
+  const node = await startNode(engine.socketPath, at)
+  t.after(() => node.stop())
+  const contract = 801
+  const mounts = [{ name: 'disk', mountpoint: '/disk' }]
+  const vm = (more: object, version = 0) => ({
+    ...webMachine('vm', IP, { mounts, ...more }),
+    version,
+  })
+  const disk = (mib: number, version: number) => ({
+    ...workload('disk', 'zmount', { size: mib * 1024 ** 2 }),
+    version,
+  })
+  let version = 0
+  const update = async (workloads: Parameters<Grid['signed']>[1]) => {
+    const text = grid.signed(contract, workloads, { version })
+    const answer = await ask(node.socket, 'zos.deployment.update', text)
+    assert.equal(answer.status, 202, answer.body)
+  }
+  const file = join(at, `state/zos/data/vdisks/${TWIN}-${contract}-disk`)
+  const size = () => statSync(file).size / 1024 ** 2
+  const refused = async (mib: number, machine: object, message: string) => {
+    version++
+    await update([machine as typeof network, disk(mib, version), network])
+    const isSo = (last: ShownWorkload | undefined) => last?.version === version
+    const last = await eventually('it is over', () => lastOf(node.socket, contract, 'disk'), isSo)
+    assert.deepEqual([last?.result.state, last?.result.message], ['unchanged', message])
+  }
+  await deploy(node.socket, grid, contract, [vm({}), disk(64, 0), network])
+  await reaches(node.socket, contract, { vm: 'ok', disk: 'ok', net: 'ok' })
+  const mounted = 'disk is mounted, please delete the VM first'
+  await refused(96, vm({}), mounted)
+  await refused(32, vm({}), 'not safe to shrink a disk')
+  // Nor while it is paused, for it comes back.
+  grid.setState(contract, 'grace_period')
+  await reaches(node.socket, contract, { vm: 'paused', disk: 'paused', net: 'paused' })
+  await refused(96, vm({}), mounted)
+  grid.setState(contract, 'created')
+  await reaches(node.socket, contract, { vm: 'ok', disk: 'ok', net: 'ok' })
+  assert.equal(size(), 64)
+
+  // A machine that goes with the same update is gone by then.
+  version++
+  await update([disk(96, version), network])
+  await reaches(node.socket, contract, { disk: `ok@${version}`, net: 'ok' })
+  assert.equal(size(), 96)
+
+  // One that ended by itself too often does not come back.
+  version++
+  const broken = { entrypoint: '/bin/sh -c "echo out-of-order; exit 3"' }
+  await update([vm(broken, version), disk(96, version - 1), network])
+  await eventually(
+    'it is given up',
+    async () => (await lastOf(node.socket, contract, 'vm'))?.result.message ?? '',
+    (message) => message.includes('machine ended with exit code 3'),
+  )
+  version++
+  await update([vm(broken, version - 1), disk(128, version), network])
+  await reaches(node.socket, contract, { vm: 'error', disk: `ok@${version}`, net: 'ok' })
+  assert.equal(size(), 128)
+  grid.setState(contract, 'deleted')
+  await isErased(node.socket, contract)
+  assert.deepEqual(await engine.client.containers.list(), [])
+})
+
+test('a GPU is for who rents the whole node, and for one machine', async (t) => {
+  const engine = await engineOf(t)
+  if (!engine) return
+  const at = folderOf(engine, 'gpu')
+  const grid = new Grid(join(at, 'registry.json'))
+  const root = join(at, 'root')
+  writePciTree(root, [
+    { slot: '0000:28:00.0', class: '0x030000', vendor: '0x1002', device: '0x731f' },
+    { slot: '0000:41:00.0', class: '0x030200', vendor: '0x10de', device: '0x2330' },
+  ])
+  writePciIds(root)
+  mkdirSync(join(root, 'proc'))
+  writeFileSync(join(root, 'proc/meminfo'), 'MemTotal: 16000000 kB\nMemAvailable: 16000000 kB\n')
+  const node = await startNode(engine.socketPath, at, { args: ['--root', root] })
+  t.after(() => node.stop())
+  const ids = ['0000:28:00.0/1002/731f', '0000:41:00.0/10de/2330'] as const
+  const list = async () =>
+    (await ask(node.socket, 'zos.gpu.list')).json<{ id: string; contract: number }[]>()
+  assert.deepEqual(
+    (await list()).map(({ id, contract }) => ({ id, contract })),
+    ids.map((id) => ({ id, contract: 0 })),
+  )
+  let contract = 900
+  /** What comes of a machine that asks for these. */
+  const asksFor = async (...gpu: readonly string[]) => {
+    contract++
+    const net = { ...network, name: `net${contract}` }
+    const subnet = `10.${contract - 900}.2.0/24`
+    const on = { network: net.name, ip: subnet.replace('0/24', '7') }
+    const vm = webMachine('vm', IP, {
+      gpu,
+      network: { public_ip: '', planetary: false, interfaces: [on] },
+    })
+    const data = { ...(network.data as object), subnet }
+    await deploy(node.socket, grid, contract, [vm, { ...net, data }])
+    const [shown] = await reaches(node.socket, contract, { vm: 'error', [net.name]: 'ok' })
+    return shown?.result.message
+  }
+  assert.equal(await asksFor(ids[0]), 'usage of GPU is not allowed unless node is rented')
+  assert.equal(await asksFor('x/y/z'), 'usage of GPU is not allowed unless node is rented')
+  grid.rent = 77
+  grid.write()
+  assert.equal(await asksFor('0000:99:00.0/10de/2330'), "unknown GPU id '0000:99:00.0/10de/2330'")
+  assert.equal(await asksFor(ids[1], 'x/y/z'), "unknown GPU id 'x/y/z'")
+  const cannot = (id: string) => `Cannot give GPU '${id}' to a container:`
+  assert.equal(
+    await asksFor(ids[0]),
+    `${cannot(ids[0])} engines take NVIDIA's only, it takes a virtual machine`,
+  )
+  // Another machine's tree says nothing about this one's driver.
+  assert.equal(
+    await asksFor(ids[1]),
+    `${cannot(ids[1])} nvidia-smi does not tell its UUID, load its driver`,
+  )
+  // Nobody has what could not be given.
+  assert.deepEqual(
+    (await list()).map((one) => one.contract),
+    [0, 0],
+  )
+  assert.deepEqual(await engine.client.containers.list(), [])
+})
+
+describe('networks of the host', () => {
+  cleanAfterEach()
+
+  it('come, change, stay over a restart and go, without an engine', async (t) => {
+    if (lacks(t, 'netns', makesNetworks())) return
+    if (lacks(t, 'nft')) return
+    const withPeers = hasWireguard()
+    const host = hostNamespace()
+    const folder = freshFolder()
+    afterTest(() => rmSync(folder, { recursive: true, force: true }))
+    const grid = new Grid(join(folder, 'registry.json'))
+    const start = () =>
+      startNode(join(folder, 'no-engine.sock'), folder, {
+        keys: 'uplink_range = "100.99.0.0/24"',
+        tables: '[plugins.zos.drivers]\nnetwork = "host"\nzmachine = "off"',
+        inside: host.prefix,
+      })
+    let node = await start()
+    afterTest(() => node.stop())
+    assert.deepEqual(await features(node.socket), ['zmount', 'volume', 'network', 'network-light'])
+
+    // Names of namespaces are the machine's, so nobody else may have this one.
+    const name = `n${randomBytes(6).toString('hex')}`
+    const names = networkNames(networkId(TWIN, name))
+    const [own, other] = KEYS
+    const net = (subnet: string, version: number) => ({
+      ...workload(name, 'network', {
+        ip_range: '10.77.0.0/16',
+        subnet,
+        wireguard_private_key: own.secret,
+        wireguard_listen_port: 34_567,
+        peers: withPeers
+          ? [
+              {
+                subnet: '10.77.9.0/24',
+                wireguard_public_key: other.public,
+                allowed_ips: ['10.77.9.0/24', '100.64.77.9/32'],
+                endpoint: '192.0.2.9:3000',
+              },
+            ]
+          : [],
+      }),
+      version,
+    })
+    const contract = 1001
+    await deploy(node.socket, grid, contract, [net('10.77.2.0/24', 0)])
+    const up = { [name]: 'ok' }
+    const [shown] = await reaches(node.socket, contract, up)
+    assert.equal(shown?.result.data, null)
+    const links = () => host.links().filter((link) => link.endsWith(networkId(TWIN, name)))
+    const made = [names.bridge, names.port, names.uplink].sort()
+    assert.deepEqual(links(), made)
+    const inside = (...words: string[]) => host.run('ip', '-n', names.namespace, ...words)
+    assert.match(inside('-4', 'addr'), /inet 10\.77\.2\.1\/24/)
+    assert.match(inside('route'), /default via 100\.99\.0\./)
+    const ports = async () => (await ask(node.socket, 'zos.network.list_wg_ports')).json<number[]>()
+    assert.ok((await ports()).includes(34_567))
+    if (withPeers) {
+      const peers = sh('ip', 'netns', 'exec', names.namespace, 'wg', 'show', names.wireguard)
+      assert.ok(peers.includes(other.public))
+      assert.match(inside('route'), /10\.77\.0\.0\/16 dev w-/)
+    }
+
+    node.signal('SIGKILL')
+    await within(10_000, node.exited(), 'end')
+    assert.deepEqual(links(), made)
+    node = await start()
+    await reaches(node.socket, contract, up)
+    const text = grid.signed(contract, [net('10.77.3.0/24', 1)], { version: 1 })
+    const updated = await ask(node.socket, 'zos.deployment.update', text)
+    assert.equal(updated.status, 202, updated.body)
+    await reaches(node.socket, contract, { [name]: 'ok@1' })
+    assert.match(inside('-4', 'addr'), /inet 10\.77\.3\.1\/24/)
+    assert.doesNotMatch(inside('-4', 'addr'), /10\.77\.2\.1/)
+
+    // Of a deployment that ended while there was no daemon nothing stays.
+    await node.stop()
+    grid.setState(contract, 'deleted')
+    node = await start()
+    await isErased(node.socket, contract)
+    assert.deepEqual(links(), [])
+    assert.ok(!succeeds('ip', '-n', names.namespace, 'link'))
+    assert.ok(!(await ports()).includes(34_567))
+    assert.ok(!node.output().includes(own.secret), 'the log has no keys')
+  })
+})

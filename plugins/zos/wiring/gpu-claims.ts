@@ -3,6 +3,10 @@ import type { GpuClaims } from '../drivers/gpu-claims.ts'
 
 const OWNER = 'zos'
 
+const NVIDIA = '10de'
+const NO_DRIVER = 'nvidia-smi does not tell its UUID, load its driver'
+const NOT_NVIDIA = "engines take NVIDIA's only, it takes a virtual machine"
+
 /** The machine's GPUs as machine drivers take them. */
 export function gpuClaims(gpus: Gpus): GpuClaims {
   /** Id → NVIDIA's name, of those that were claimed: the engine is asked without waiting. */
@@ -23,8 +27,7 @@ export function gpuClaims(gpus: Gpus): GpuClaims {
   function uuidOf(id: string): string {
     const uuid = uuids.get(id)
     if (uuid) return uuid
-    throw new Error(
-      `Cannot give GPU '${id}' to a container: nvidia-smi does not tell its UUID, load its driver`,
-    )
+    const why = id.split('/')[1] === NVIDIA ? NO_DRIVER : NOT_NVIDIA
+    throw new Error(`Cannot give GPU '${id}' to a container: ${why}`)
   }
 }
