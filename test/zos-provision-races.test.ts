@@ -3,10 +3,12 @@ import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { DriverError } from '../plugins/zos/drivers/driver.ts'
 import {
   deploymentOf,
   disk,
   inTime,
+  machine,
   network,
   type TestNode,
   testNode,
@@ -173,4 +175,70 @@ test('what a twin is just deploying counts for what it may have', async (t) => {
   const refused = outcomes.flatMap((one) => (one.status === 'rejected' ? [one.reason.message] : []))
   const text = 'twin 42 has 2 deployments here, it may have no more'
   assert.deepEqual(refused, [text, text])
+})
+
+test('a machine waits for the network of a deployment that was accepted before its own', async (t) => {
+  const node = await testNode(t)
+  const net = deploymentOf([network('net')])
+  const vm = deploymentOf([machine('vm', 'net')], { contractId: 11n })
+  let up: () => void = () => undefined
+  const slow = new Promise<void>((resolve) => {
+    up = resolve
+  })
+  node.driver('network').script = () => slow
+  node.driver('zmachine').script = (step, task) => {
+    if (step === 'provision' && !task.network('net')) throw new Error("network 'net' does not run")
+    return {}
+  }
+  for (const deployment of [net, vm]) {
+    node.registry.agree(deployment)
+    await node.deployments.deploy(42, deployment)
+  }
+  await node.until(() => node.calls.includes('provision 42-10-net'), 'begin')
+  // An update that takes the machine away ends the waiting, and one that brings it back begins anew.
+  await node.until(() => node.states(42, 11n).join() === 'vm init', 'wait')
+  for (const version of [1, 2]) {
+    const workloads = version === 1 ? [] : [{ ...machine('vm', 'net'), version }]
+    const next = deploymentOf(workloads, { contractId: 11n, version })
+    node.registry.agree(next)
+    await node.deployments.update(42, next)
+    if (version === 1) await node.until(() => node.states(42, 11n).length === 0, 'go')
+  }
+  assert.deepEqual(node.states(42, 11n), ['vm init'])
+  up()
+  await node.idle()
+  assert.deepEqual(node.states(42, 11n), ['vm ok'])
+  assert.deepEqual(node.calls.slice(0, 2), ['provision 42-10-net', 'deprovision 42-11-vm'])
+})
+
+test('a machine whose network is tried again is tried again too, in another deployment', async (t) => {
+  const node = await testNode(t)
+  let failures = 2
+  node.driver('network').script = (step) => {
+    if (step === 'provision' && failures-- > 0) throw new DriverError('transient', 'not just now')
+    return null
+  }
+  node.driver('zmachine').script = (_step, task) => {
+    if (!task.network('net')) throw new Error("network 'net' does not run")
+    return {}
+  }
+  const net = deploymentOf([network('net')])
+  const vm = deploymentOf([machine('vm', 'net')], { contractId: 11n })
+  for (const deployment of [net, vm]) {
+    node.registry.agree(deployment)
+    await node.deployments.deploy(42, deployment)
+  }
+  await node.until(() => node.states(42, 11n).join() === 'vm ok', 'run')
+  // One that failed for good, or is not there, is not waited for.
+  node.driver('network').script = () => {
+    throw new DriverError('failed', 'never')
+  }
+  await node.accept(deploymentOf([network('bad')], { contractId: 12n }))
+  node.driver('zmachine').script = () => {
+    throw new Error('no network')
+  }
+  await node.accept(deploymentOf([machine('one', 'bad')], { contractId: 13n }))
+  await node.accept(deploymentOf([machine('two', 'nothing')], { contractId: 14n }))
+  assert.deepEqual(node.states(42, 13n), ['one error no network'])
+  assert.deepEqual(node.states(42, 14n), ['two error no network'])
 })

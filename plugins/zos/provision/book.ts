@@ -10,6 +10,8 @@ export class Book {
   readonly #ofTwin = new Map<number, Set<Keeper>>()
   /** Who has a network, by twin and name. */
   readonly #networks = new Map<string, bigint>()
+  #change: Promise<void> | undefined
+  #tell: (() => void) | undefined
   readonly #capacities = new WeakMap<Workload, Capacity>()
   #sums: { readonly used: Capacity; readonly users: ReturnType<Deployments['users']> } | undefined
 
@@ -47,6 +49,16 @@ export class Book {
   /** To be called after any workload changed: sums are made anew. */
   changed(): void {
     this.#sums = undefined
+    this.#tell?.()
+    this.#change = this.#tell = undefined
+  }
+
+  /** Resolves with the next change. */
+  change(): Promise<void> {
+    this.#change ??= new Promise((resolve) => {
+      this.#tell = resolve
+    })
+    return this.#change
   }
 
   /** The deployment of a twin that has a network of this name, or is about to. */

@@ -3,6 +3,7 @@ import type { Result, Workload } from '../model.ts'
 import { attended, unlessAborted } from './attended.ts'
 import type { ResultRecord, WorkloadState } from './journal/records.ts'
 import type { Keeper } from './keeper.ts'
+import { networkIsRetried, networksBegun } from './named-networks.ts'
 import { type Outcome, outcomeOf, resultOf, sameResult } from './outcome.ts'
 import type { Room } from './room.ts'
 import { rankOf, type WorkloadStep } from './steps.ts'
@@ -40,6 +41,7 @@ export async function runStep(
     if (step !== 'remove' && step !== 'pause' && rankOf(type) > rankOf('network-light')) {
       keeper.releaseNetworks()
       await unlessAborted(room.networks.up, signal)
+      await networksBegun(room, keeper, entry.update?.next ?? entry.workload, signal)
     }
     leave = await room.slots(type).take(signal)
   } catch {
@@ -62,7 +64,7 @@ const STEPS: Readonly<Record<WorkloadStep, (doing: Doing) => Promise<void>>> = {
 }
 
 async function provision(doing: Doing): Promise<void> {
-  const { room, keeper, entry, driver } = doing
+  const { room, entry, driver } = doing
   const { workload } = entry
   const outcome = await outcomeOf(() => {
     if (!driver) throw notOffered(room, workload)
@@ -70,7 +72,7 @@ async function provision(doing: Doing): Promise<void> {
       call(doing, workload, (task) => driver.provision(task)),
     )
   })
-  await settle(doing, 'provision', waits(keeper, workload, asProvision(outcome)))
+  await settle(doing, 'provision', waits(doing, asProvision(outcome)))
 }
 
 /** "Nothing to do" is as good as done for what was not done before. */
@@ -80,7 +82,7 @@ function asProvision(outcome: Outcome): Outcome {
 }
 
 /** What fails while something beside it waits for another attempt waits, too: it may need that. */
-function waits(keeper: Keeper, workload: Workload, outcome: Outcome): Outcome {
+function waits({ room, keeper, entry: { workload } }: Doing, outcome: Outcome): Outcome {
   if (outcome.state !== 'error' || outcome.transient) return outcome
   const others = [...keeper.state.workloads.values()]
   const waiting = others.some(
@@ -89,7 +91,9 @@ function waits(keeper: Keeper, workload: Workload, outcome: Outcome): Outcome {
       other.workload.name !== workload.name &&
       rankOf(other.workload.type) < rankOf(workload.type),
   )
-  return waiting ? { ...outcome, transient: true } : outcome
+  return waiting || networkIsRetried(room, keeper, workload)
+    ? { ...outcome, transient: true }
+    : outcome
 }
 
 async function takeOver(doing: Doing): Promise<void> {
