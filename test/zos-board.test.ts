@@ -1,6 +1,6 @@
 /** Which driver runs what, and deployments that begin again when the host becomes able to do more. */
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -123,14 +123,19 @@ interface Renewing {
   readonly registry: MemoryRegistry
   readonly drivers: Map<WorkloadType, FakeDriver>
   readonly deployments: RenewedDeployments
+  readonly folder: string
+  readonly logged: string[]
 }
 
 async function renewing(t: TestContext): Promise<Renewing> {
   const folder = mkdtempSync(join(tmpdir(), 'cvmd-zos-board-'))
   const registry = new MemoryRegistry()
   const drivers = new Map<WorkloadType, FakeDriver>([['zmount', new FakeDriver('zmount')]])
-  const log = () => undefined
+  const logged: string[] = []
+  const log = (message: string) => void logged.push(message)
   const node: Renewing = {
+    folder,
+    logged,
     registry,
     drivers,
     deployments: renewedDeployments(
@@ -143,6 +148,7 @@ async function renewing(t: TestContext): Promise<Renewing> {
         times: { contract: 20, contractAgain: 10, retry: [10], grace: 2000 },
       },
       { drivers, lacks: (type) => (type === 'volume' ? 'the engine is away' : undefined) },
+      20,
     ),
   }
   t.after(async () => {
@@ -183,6 +189,40 @@ test('deployments stay to be seen while they begin again, and new drivers take p
     drivers.get('zmount')?.calls.map((call) => call.split(' ')[0]),
     ['provision', 'provision'],
   )
+})
+
+test('journals that cannot be read while they begin again are tried again', async (t) => {
+  const { registry, deployments, folder, logged } = await renewing(t)
+  const [first, second] = [10n, 11n].map((contractId) =>
+    deploymentOf([disk('a', 1)], { contractId }),
+  )
+  assert.ok(first && second)
+  registry.agree(first)
+  registry.agree(second)
+  await deployments.deploy(42, first)
+  await inTime(deployments.idle(), 'come to rest')
+  const journals = join(folder, 'deployments')
+  renameSync(journals, `${journals}.away`)
+  writeFileSync(journals, 'no folder')
+  const renewed = deployments.renew()
+  await eventually(
+    'two attempts failed',
+    () => logged.filter((l) => /^Cannot begin/.test(l)).length > 1,
+  )
+  assert.equal(deployments.get(42, 10n).results[0]?.state, 'ok')
+  await assert.rejects(deployments.deploy(42, second), { kind: 'unavailable' })
+  rmSync(journals)
+  renameSync(`${journals}.away`, journals)
+  await inTime(renewed, 'begin again')
+  await deployments.deploy(42, second)
+  await inTime(deployments.idle(), 'come to rest')
+  assert.equal(deployments.get(42, 11n).results[0]?.state, 'ok')
+  // And the end does not wait for that.
+  renameSync(journals, `${journals}.away`)
+  writeFileSync(journals, 'no folder')
+  const never = deployments.renew()
+  await inTime(deployments.stop(), 'stop')
+  await inTime(never, 'give up')
 })
 
 test('what this host lacks for now is waited for; what is never offered is refused', async (t) => {

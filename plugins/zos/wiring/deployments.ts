@@ -1,3 +1,5 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { messageOf } from '../../../src/errors.ts'
 import type { DriverBoard } from '../drivers/board.ts'
 import type { WorkloadType } from '../model.ts'
 import { createDeployments } from '../provision/create-deployments.ts'
@@ -12,11 +14,15 @@ export interface RenewedDeployments extends Deployments {
 
 /**
  * Deployments over the drivers of a board. A driver takes part from the start on or not at all, so
- * when there is a new one, all begin again: what runs goes on, journals are read once more.
+ * when there is a new one, all begin again: what runs goes on, journals are read once more. That is
+ * tried until it works, as without it nothing is taken or looked after.
+ *
+ * @param againMs Between two attempts, in milliseconds.
  */
 export function renewedDeployments(
   options: Omit<DeploymentsOptions, 'drivers' | 'lacks'>,
   board: Pick<DriverBoard, 'drivers' | 'lacks'>,
+  againMs = 10_000,
 ): RenewedDeployments {
   // Asked by deployments that have no driver for it: one that is there now came after they began.
   const lacks = (type: WorkloadType) =>
@@ -26,7 +32,8 @@ export function renewedDeployments(
   /** Starts, stops and renewals come one after the other. */
   let line: Promise<unknown> = Promise.resolve()
   let renewal: Promise<void> | undefined
-  let over = false
+  const ending = new AbortController()
+  const { signal } = ending
   const inLine = <T>(work: () => Promise<T>): Promise<T> => {
     const done = line.then(work)
     line = done.catch(() => undefined)
@@ -35,24 +42,28 @@ export function renewedDeployments(
   return {
     start: () => inLine(() => current.start()),
     stop: () => {
-      over = true
+      ending.abort()
       return inLine(() => current.stop())
     },
     renew: () => {
       // One that has not begun yet takes what is new now with it.
       renewal ??= inLine(async () => {
         renewal = undefined
-        if (over) return
+        if (signal.aborted) return
         await current.stop()
-        const next = create()
-        try {
-          await next.start()
-        } catch (error) {
-          await next.stop()
-          throw error
+        while (!signal.aborted) {
+          const next = create()
+          try {
+            await next.start()
+            // Until here the one before told what there is.
+            current = next
+            return
+          } catch (error) {
+            await next.stop()
+            options.log.error(`Cannot begin again with the deployments: ${messageOf(error)}`)
+          }
+          await sleep(againMs, undefined, { signal }).catch(() => undefined)
         }
-        // Until here the one before told what there is.
-        current = next
       })
       return renewal
     },
