@@ -684,6 +684,7 @@ describe('networks of the host', () => {
     // Names of namespaces are the machine's, so nobody else may have this one.
     const name = `n${randomBytes(6).toString('hex')}`
     const names = networkNames(networkId(TWIN, name))
+    afterTest(() => succeeds('ip', 'netns', 'del', names.namespace))
     const [own, other] = KEYS
     const net = (subnet: string, version: number) => ({
       ...workload(name, 'network', {

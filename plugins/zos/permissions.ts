@@ -1,4 +1,5 @@
 import type { Permissions } from '../../src/plugin.ts'
+import { BASH } from '../../src/process/lasting-argv.ts'
 import { type Config, isNode } from './config.ts'
 import {
   IP_PROGRAMS,
@@ -26,6 +27,7 @@ export function permissions(config: Config): Permissions {
   const urls = [...(config.chain_url ?? []), config.kyc_url, config.bus]
   const addresses = [zdb?.address, gateway.http, gateway.tls]
   const machines = drivers.zmachine === 'cloud-hypervisor' || hypervisor !== undefined
+  const lasting = drivers.network === 'host' || machines
   return {
     read: [
       config.engine_socket,
@@ -33,6 +35,7 @@ export function permissions(config: Config): Permissions {
       ...secrets.flatMap((secret) => secret?.file ?? []),
       '/proc',
       '/sys',
+      ...(lasting ? [BASH] : []),
     ],
     write: [config.engine_socket, ...paths],
     net: [
@@ -45,7 +48,7 @@ export function permissions(config: Config): Permissions {
       '/bin/kill',
       ...STORAGE_PROGRAMS,
       ...(config.public_bridge === undefined ? [] : IP_PROGRAMS),
-      ...(drivers.network === 'host' || machines ? NETWORK_PROGRAMS : []),
+      ...(lasting ? [...NETWORK_PROGRAMS, BASH] : []),
       ...(machines ? [first(hypervisor?.program), first(hypervisor?.virtiofsd)] : []),
       ...(config.nic_hook?.slice(0, 1) ?? []),
     ],

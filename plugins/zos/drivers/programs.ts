@@ -16,7 +16,7 @@ export const STORAGE_PROGRAMS = [
 export const IP_PROGRAMS = ['ip', 'nft'] as const
 
 /** Those of networks of the host. */
-export const NETWORK_PROGRAMS = ['ip', 'nft', 'sysctl', 'wg'] as const
+export const NETWORK_PROGRAMS = ['ip', 'nft', 'sysctl', 'wg', 'wireguard-go'] as const
 
 /** Those that tell of the node. */
 export const NODE_PROGRAMS = ['dmidecode', 'virt-what', 'zinit', 'wg', 'nvidia-smi'] as const

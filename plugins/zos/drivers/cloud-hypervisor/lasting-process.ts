@@ -3,6 +3,7 @@ import { closeSync, openSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { errnoOf } from '../../../../src/errors.ts'
+import { lastingArgv } from '../../../../src/process/lasting-argv.ts'
 import type { ProcessMark } from './machine-files.ts'
 
 const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
@@ -28,7 +29,7 @@ export async function startLasting(
   argv: readonly string[],
   logPath: string,
 ): Promise<LastingProcess> {
-  const [program = '', ...args] = argv
+  const [program = '', ...args] = lastingArgv(argv)
   const log = openSync(logPath, 'a', 0o600)
   let child: ChildProcess
   try {

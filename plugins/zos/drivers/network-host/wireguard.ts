@@ -1,5 +1,6 @@
 import { rm, writeFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { lastingArgv } from '../../../../src/process/lasting-argv.ts'
 import { DriverError } from '../driver.ts'
 import type { HostCommands } from './host-commands.ts'
 import { findLink, ipIn, removeLink, rows, setAddress } from './links.ts'
@@ -99,10 +100,13 @@ async function setRoutes(
 async function makeLink(host: HostCommands, name: string): Promise<string | undefined> {
   const kernel = await host.run('ip', 'link', 'add', 'dev', name, 'type', 'wireguard')
   if (kernel.ok) return undefined
-  const userspace = await host.run('wireguard-go', name)
-  if (userspace.ok) return answers(host, name)
-  if (userspace.errno !== 'ENOENT') return userspace.problem
-  return `${kernel.problem}; load the kernel module "wireguard" or install wireguard-go`
+  const version = await host.run('wireguard-go', '--version')
+  if (version.errno === 'ENOENT') {
+    return `${kernel.problem}; load the kernel module "wireguard" or install wireguard-go`
+  }
+  if (!version.ok) return version.problem
+  const userspace = await host.run(...lastingArgv(['wireguard-go', name]))
+  return userspace.ok ? answers(host, name) : userspace.problem
 }
 
 /** wireguard-go goes on in the background, and ends when its interface is moved before it is ready. */
