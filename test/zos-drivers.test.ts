@@ -1,36 +1,25 @@
-/** A whole daemon and what it drives, seen from its clients: every type of workload of issue zos §12.2. */
+/** A whole daemon on a container engine, seen from its clients: what machines have around them. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
-import { once } from 'node:events'
-import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { request } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { mkdirSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, it, type TestContext, test } from 'node:test'
-import { gunzipSync } from 'node:zlib'
-import { createClient } from '@redis/client'
-import { WebSocketServer } from 'ws'
-import { networkId } from '../plugins/zos/deployment/ids.ts'
-import { networkNames } from '../plugins/zos/drivers/network-host/plan.ts'
+import { test } from 'node:test'
 import { within } from '../src/deadline.ts'
-import { afterTest, cleanAfterEach } from './helpers/after-test.ts'
-import { lacks } from './helpers/counterpart.ts'
-import { freshFolder } from './helpers/daemon.ts'
 import { type TestEngine, useEngine } from './helpers/engine.ts'
 import { writePciIds, writePciTree } from './helpers/pci-tree.ts'
-import { ask, Grid, isErased, reaches, type ShownWorkload, TWIN } from './helpers/zos-grid.ts'
-import { IP, machine, network, startNode, workload } from './helpers/zos-machine.ts'
 import {
-  hasWireguard,
-  hostNamespace,
-  KEYS,
-  makesNetworks,
-  sh,
-  succeeds,
-} from './helpers/zos-network-host.ts'
+  deploy,
+  features,
+  fetchFrom,
+  lastOf,
+  listenTo,
+  type Statistics,
+  webMachine,
+  webSocketServer,
+} from './helpers/zos-drivers.ts'
+import { ask, Grid, isErased, reaches, type ShownWorkload, TWIN } from './helpers/zos-grid.ts'
+import { IP, network, startNode, workload } from './helpers/zos-machine.ts'
 import { testRedis } from './helpers/zos-redis.ts'
-import { startZdb } from './helpers/zos-zdb-server.ts'
 import { eventually } from './supervisor/eventually.ts'
 
 const engineOf = useEngine()
@@ -42,95 +31,7 @@ function folderOf(engine: TestEngine, name: string): string {
   return at
 }
 
-const features = async (socket: string) =>
-  (await ask(socket, 'zos.system.node_features_get')).json<string[]>()
-
-/** Deploys, and sees that it was accepted. */
-async function deploy(
-  socket: string,
-  grid: Grid,
-  contract: number,
-  workloads: Parameters<Grid['signed']>[1],
-): Promise<void> {
-  const answer = await ask(socket, 'zos.deployment.deploy', grid.signed(contract, workloads))
-  assert.equal(answer.status, 202, answer.body)
-}
-
-/** A GET by the `Host` header. */
-function fetchFrom(host: string, port: number, name: string) {
-  return new Promise<{ status: number; body: string }>((done, failed) => {
-    const call = request({ host, port, path: '/', headers: { host: name }, agent: false })
-    call.setTimeout(10_000, () => call.destroy(new Error(`${name} does not answer`)))
-    call.once('error', failed)
-    call.once('response', (response) => {
-      let body = ''
-      response.setEncoding('utf8')
-      response.on('data', (data) => {
-        body += data
-      })
-      response.once('error', failed)
-      response.once('end', () => done({ status: response.statusCode ?? 0, body }))
-    })
-    call.end()
-  })
-}
-
-/** Machines with a web page, which writes a line for each visit. */
-function webMachine(name: string, ip: string, more: object = {}) {
-  const page = "printf 'HTTP/1.1 200 OK\\\\r\\\\nConnection: close\\\\r\\\\n\\\\r\\\\npage-of-it'"
-  return workload(name, 'zmachine', {
-    ...(machine.data as object),
-    network: { public_ip: '', planetary: false, interfaces: [{ network: 'net', ip }] },
-    mounts: [],
-    env: {},
-    entrypoint: `/bin/sh -c "trap 'exit 0' TERM; echo first-line; while :; do ${page} | nc -l -p 80 >/dev/null & wait; echo visited; done"`,
-    ...more,
-  })
-}
-
 const WEB_PORT = 8080
-
-interface Statistics {
-  readonly used: { readonly ipv4u: number; readonly hru: number; readonly sru: number }
-  readonly system: { readonly sru: number }
-}
-
-/** Everything that was published to a channel, unpacked. */
-async function listenTo(t: TestContext, url: string, password: string, channel: string) {
-  let text = ''
-  const client = createClient({ url, password, RESP: 2, disableClientInfo: true })
-  client.on('error', () => {})
-  t.after(() => client.destroy())
-  await client.connect()
-  await client.subscribe(
-    channel,
-    (chunk: Buffer) => {
-      text += gunzipSync(chunk).toString()
-    },
-    true,
-  )
-  return () => text
-}
-
-/** A server of WebSockets that keeps what it gets. */
-async function webSocketServer(t: TestContext, host: string) {
-  const server = new WebSocketServer({ host, port: 0 })
-  let text = ''
-  let open = 0
-  server.on('connection', (socket) => {
-    open++
-    socket.on('close', () => open--)
-    socket.on('message', (data: Buffer) => {
-      text += gunzipSync(data).toString()
-    })
-  })
-  t.after(() => {
-    for (const socket of server.clients) socket.terminate()
-    server.close()
-  })
-  await once(server, 'listening')
-  return { port: (server.address() as AddressInfo).port, text: () => text, open: () => open }
-}
 
 test('a machine, its log, its gateways and its public address', async (t) => {
   const engine = await engineOf(t)
@@ -386,149 +287,6 @@ const QSFS = {
   },
 }
 
-test('0-db, files for traefik and public addresses, on a host without an engine', async (t) => {
-  const folder = freshFolder()
-  t.after(() => rmSync(folder, { recursive: true, force: true }))
-  const traefik = join(folder, 'traefik')
-  mkdirSync(traefik)
-  const admin = 'canary-of-admin'
-  const zdb = await startZdb(t, admin)
-  zdb.diskFree = 10n * GIB
-  writeFileSync(join(folder, 'zdb-password'), `${admin}\n`)
-  const grid = new Grid(join(folder, 'registry.json'))
-  grid.names.set('site', 900)
-  const contract = 701
-  grid.contracts.set(contract, {
-    contract_id: contract,
-    state: 'created',
-    deployment_hash: '',
-    public_ips: [{ ip: '185.1.2.10/24', gateway: '185.1.2.1' }],
-  })
-  const start = () =>
-    startNode(join(folder, 'no-engine.sock'), folder, {
-      keys: 'public_network = "public"\nprobe_interval_s = 1',
-      tables: `[plugins.zos.gateway]
-traefik_dir = "${traefik}"
-domain = "gw.example"
-allow_local = true
-[plugins.zos.zdb]
-address = "127.0.0.1:${zdb.port}"
-password = { file = "${folder}/zdb-password" }
-advertise = ["2001:db8::7"]`,
-    })
-  let node = await start()
-  t.after(() => node.stop())
-  assert.deepEqual(await features(node.socket), [
-    'zmount',
-    'volume',
-    'ipv4',
-    'ip',
-    'zlogs',
-    'zdb',
-    'gateway-name-proxy',
-    'gateway-fqdn-proxy',
-  ])
-
-  const db = (size: bigint, more: object = {}) =>
-    workload('db', 'zdb', {
-      size: Number(size),
-      mode: 'seq',
-      password: 'canary-of-db',
-      public: true,
-      ...more,
-    })
-  const rest = [
-    workload('web', 'gateway-fqdn-proxy', {
-      fqdn: 'www.own.example',
-      tls_passthrough: true,
-      backends: ['127.0.0.1:8443'],
-    }),
-    workload('name', 'gateway-name-proxy', {
-      name: 'site',
-      tls_passthrough: false,
-      backends: ['http://10.1.2.7:80'],
-    }),
-    workload('pub', 'ip', { v4: true, v6: false }),
-  ]
-  await deploy(node.socket, grid, contract, [db(GIB), ...rest])
-  const up = { db: 'ok', web: 'ok', name: 'ok', pub: 'ok' }
-  const [shown] = await reaches(node.socket, contract, up)
-  const id = `${TWIN}-${contract}-db`
-  assert.deepEqual(shown?.result.data, { Namespace: id, IPs: ['2001:db8::7'], Port: zdb.port })
-  const namespace = () => {
-    const { mode, password, maxsize, locked } = zdb.namespaces.get(id) ?? {}
-    return { mode, password, maxsize, locked }
-  }
-  const made = { mode: 'seq', password: 'canary-of-db', maxsize: GIB, locked: false }
-  assert.deepEqual(namespace(), made)
-  const used = async () => (await ask(node.socket, 'zos.statistics.get')).json<Statistics>().used
-  assert.equal((await used()).hru, Number(GIB))
-  assert.equal((await used()).ipv4u, 1)
-  const files = () => readdirSync(traefik).sort()
-  const names = ['name', 'web'].map((name) => `${TWIN}-${contract}-${name}.yaml`)
-  assert.deepEqual(files(), names)
-  const route = (name: string | undefined) => readFileSync(join(traefik, name ?? ''), 'utf8')
-  assert.match(route(names[0]), /Host\(`site\.gw\.example`\)/)
-  assert.match(route(names[0]), /"url": "http:\/\/10\.1\.2\.7:80"/)
-  assert.match(route(names[1]), /HostSNI\(`www\.own\.example`\)/)
-
-  // It grows, but not beyond the disk, and never changes its mode; what is refused changes nothing.
-  let version = 0
-  const update = async (one: ReturnType<typeof db>) => {
-    version++
-    const workloads = [{ ...one, version }, ...rest]
-    const text = grid.signed(contract, workloads, { version })
-    const answer = await ask(node.socket, 'zos.deployment.update', text)
-    assert.equal(answer.status, 202, answer.body)
-  }
-  const lastChange = () => lastOf(node.socket, contract, 'db')
-  const refused = async (one: ReturnType<typeof db>, message: string) => {
-    await update(one)
-    const isSo = (change: ShownWorkload | undefined) => change?.version === version
-    const last = await eventually('the update is over', lastChange, isSo)
-    assert.deepEqual([last?.result.state, last?.result.message], ['unchanged', message])
-    await reaches(node.socket, contract, up)
-    assert.deepEqual(namespace(), { ...made, maxsize: 2n * GIB })
-  }
-  await update(db(2n * GIB))
-  await reaches(node.socket, contract, { ...up, db: 'ok@1' })
-  assert.deepEqual(namespace(), { ...made, maxsize: 2n * GIB })
-  await refused(db(GIB), 'cannot shrink zdb namespace')
-  await refused(db(2n * GIB, { mode: 'user' }), 'cannot change namespace mode')
-  await refused(db(100n * GIB), 'no enough free space to support new size')
-
-  // A grace period locks the namespace, over a restart of the daemon.
-  grid.setState(contract, 'grace_period')
-  const paused = { db: 'paused', web: 'paused', name: 'paused', pub: 'paused' }
-  await reaches(node.socket, contract, paused)
-  assert.equal(namespace().locked, true)
-  node.signal('SIGKILL')
-  await within(10_000, node.exited(), 'end')
-  node = await start()
-  await reaches(node.socket, contract, paused)
-  assert.equal(namespace().locked, true)
-  grid.setState(contract, 'created')
-  await reaches(node.socket, contract, up)
-  assert.equal(namespace().locked, false)
-
-  grid.setState(contract, 'deleted')
-  await isErased(node.socket, contract)
-  assert.deepEqual([...zdb.namespaces.keys()], ['default'])
-  assert.deepEqual(files(), [])
-  assert.deepEqual(await used().then(({ hru, ipv4u }) => [hru, ipv4u]), [0, 0])
-  for (const canary of ['canary-of-db', admin]) {
-    assert.ok(!node.output().includes(canary), 'the log has no secrets')
-  }
-})
-
-const GIB = 1024n ** 3n
-
-/** The last entry of a workload in the history of its deployment. */
-async function lastOf(socket: string, contract_id: number, name: string) {
-  const answer = await ask(socket, 'zos.deployment.changes', { contract_id })
-  return answer.json<ShownWorkload[]>().findLast((one) => one.name === name)
-}
-
 test('a disk grows when no machine has it that runs, or will', async (t) => {
   const engine = await engineOf(t)
   if (!engine) return
@@ -580,15 +338,11 @@ test('a disk grows when no machine has it that runs, or will', async (t) => {
   await reaches(node.socket, contract, { disk: `ok@${version}`, net: 'ok' })
   assert.equal(size(), 96)
 
-  // One that ended by itself too often does not come back.
+  // One that does not come up has it neither.
   version++
-  const broken = { entrypoint: '/bin/sh -c "echo out-of-order; exit 3"' }
+  const broken = { entrypoint: '/bin/not-there' }
   await update([vm(broken, version), disk(96, version - 1), network])
-  await eventually(
-    'it is given up',
-    async () => (await lastOf(node.socket, contract, 'vm'))?.result.message ?? '',
-    (message) => message.includes('machine ended with exit code 3'),
-  )
+  await reaches(node.socket, contract, { vm: 'error', disk: 'ok', net: 'ok' })
   version++
   await update([vm(broken, version - 1), disk(128, version), network])
   await reaches(node.socket, contract, { vm: 'error', disk: `ok@${version}`, net: 'ok' })
@@ -658,92 +412,4 @@ test('a GPU is for who rents the whole node, and for one machine', async (t) => 
     [0, 0],
   )
   assert.deepEqual(await engine.client.containers.list(), [])
-})
-
-describe('networks of the host', () => {
-  cleanAfterEach()
-
-  it('come, change, stay over a restart and go, without an engine', async (t) => {
-    if (lacks(t, 'netns', makesNetworks())) return
-    if (lacks(t, 'nft')) return
-    const withPeers = hasWireguard()
-    const host = hostNamespace()
-    const folder = freshFolder()
-    afterTest(() => rmSync(folder, { recursive: true, force: true }))
-    const grid = new Grid(join(folder, 'registry.json'))
-    const start = () =>
-      startNode(join(folder, 'no-engine.sock'), folder, {
-        keys: 'uplink_range = "100.99.0.0/24"',
-        tables: '[plugins.zos.drivers]\nnetwork = "host"\nzmachine = "off"',
-        inside: host.prefix,
-      })
-    let node = await start()
-    afterTest(() => node.stop())
-    assert.deepEqual(await features(node.socket), ['zmount', 'volume', 'network', 'network-light'])
-
-    // Names of namespaces are the machine's, so nobody else may have this one.
-    const name = `n${randomBytes(6).toString('hex')}`
-    const names = networkNames(networkId(TWIN, name))
-    afterTest(() => succeeds('ip', 'netns', 'del', names.namespace))
-    const [own, other] = KEYS
-    const net = (subnet: string, version: number) => ({
-      ...workload(name, 'network', {
-        ip_range: '10.77.0.0/16',
-        subnet,
-        wireguard_private_key: own.secret,
-        wireguard_listen_port: 34_567,
-        peers: withPeers
-          ? [
-              {
-                subnet: '10.77.9.0/24',
-                wireguard_public_key: other.public,
-                allowed_ips: ['10.77.9.0/24', '100.64.77.9/32'],
-                endpoint: '192.0.2.9:3000',
-              },
-            ]
-          : [],
-      }),
-      version,
-    })
-    const contract = 1001
-    await deploy(node.socket, grid, contract, [net('10.77.2.0/24', 0)])
-    const up = { [name]: 'ok' }
-    const [shown] = await reaches(node.socket, contract, up)
-    assert.equal(shown?.result.data, null)
-    const links = () => host.links().filter((link) => link.endsWith(networkId(TWIN, name)))
-    const made = [names.bridge, names.port, names.uplink].sort()
-    assert.deepEqual(links(), made)
-    const inside = (...words: string[]) => host.run('ip', '-n', names.namespace, ...words)
-    assert.match(inside('-4', 'addr'), /inet 10\.77\.2\.1\/24/)
-    assert.match(inside('route'), /default via 100\.99\.0\./)
-    const ports = async () => (await ask(node.socket, 'zos.network.list_wg_ports')).json<number[]>()
-    assert.ok((await ports()).includes(34_567))
-    if (withPeers) {
-      const peers = sh('ip', 'netns', 'exec', names.namespace, 'wg', 'show', names.wireguard)
-      assert.ok(peers.includes(other.public))
-      assert.match(inside('route'), /10\.77\.0\.0\/16 dev w-/)
-    }
-
-    node.signal('SIGKILL')
-    await within(10_000, node.exited(), 'end')
-    assert.deepEqual(links(), made)
-    node = await start()
-    await reaches(node.socket, contract, up)
-    const text = grid.signed(contract, [net('10.77.3.0/24', 1)], { version: 1 })
-    const updated = await ask(node.socket, 'zos.deployment.update', text)
-    assert.equal(updated.status, 202, updated.body)
-    await reaches(node.socket, contract, { [name]: 'ok@1' })
-    assert.match(inside('-4', 'addr'), /inet 10\.77\.3\.1\/24/)
-    assert.doesNotMatch(inside('-4', 'addr'), /10\.77\.2\.1/)
-
-    // Of a deployment that ended while there was no daemon nothing stays.
-    await node.stop()
-    grid.setState(contract, 'deleted')
-    node = await start()
-    await isErased(node.socket, contract)
-    assert.deepEqual(links(), [])
-    assert.ok(!succeeds('ip', '-n', names.namespace, 'link'))
-    assert.ok(!(await ports()).includes(34_567))
-    assert.ok(!node.output().includes(own.secret), 'the log has no keys')
-  })
 })
