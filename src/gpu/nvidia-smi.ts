@@ -30,7 +30,8 @@ export async function askNvidia(): Promise<ReadonlyMap<string, NvidiaFacts> | un
 export function parseNvidia(text: string): ReadonlyMap<string, NvidiaFacts> {
   const found = new Map<string, NvidiaFacts>()
   for (const line of text.split('\n').slice(0, 256)) {
-    const [bus = '', uuid = '', memory = '', temperature = '', driverVersion = '', ...name] = line.split(', ')
+    const [bus = '', uuid = '', memory = '', temperature = '', driverVersion = '', ...name] =
+      line.split(', ')
     const [, domain, rest] =
       /^[0-9a-f]{0,4}([0-9a-f]{4})(:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])$/i.exec(bus) ?? []
     if (domain === undefined || rest === undefined) continue

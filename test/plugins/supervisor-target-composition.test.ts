@@ -9,9 +9,9 @@ import {
   Place,
   Problems,
 } from '../../plugins/supervisor/target/place.ts'
-import { shellWords } from '../../src/shell-words.ts'
 import { readBytes, readDuration } from '../../plugins/supervisor/target/units.ts'
 import { inRange } from '../../plugins/supervisor/target/version-range.ts'
+import { shellWords } from '../../src/shell-words.ts'
 
 function read(fields: JsonObject) {
   const problems = new Problems()

@@ -1,3 +1,4 @@
+import { shellWords } from '../../../src/shell-words.ts'
 import type { Composition, DeviceMapping, RestartPolicy } from './composition-model.ts'
 import { readHealthcheck } from './healthcheck.ts'
 import { MAX_VALUE, MAX_VARIABLES } from './limits.ts'
@@ -5,7 +6,6 @@ import { mountPath, readMounts } from './mounts.ts'
 import { ADDRESS, readAttachments, readNetworkMode } from './networks.ts'
 import { isObject, type JsonObject, type Place } from './place.ts'
 import { readPorts } from './ports.ts'
-import { shellWords } from '../../../src/shell-words.ts'
 import { readBytes, readDuration, readNumber } from './units.ts'
 import {
   readFlag,
