@@ -1,7 +1,7 @@
 import { closeSync, readFileSync, writeSync } from 'node:fs'
 import { descriptors } from './device/descriptors.ts'
 import { type Connection, Exchange } from './http/exchange.ts'
-import { serveNode } from './http/serve-node.ts'
+import { type NodeQuirks, serveNode } from './http/serve-node.ts'
 import {
   closing,
   type Endpoint,
@@ -58,6 +58,17 @@ export function withMemoryFile<T>(name: string, bytes: Uint8Array, use: (path: s
   }
 }
 
+/** How `node:http` differs on this runtime. */
+export const NODE_QUIRKS: NodeQuirks = {
+  // Bun.serve only takes Bun's own Response.
+  fastGlobals: runtime !== 'bun',
+  // Bun's node:http tells of a half-closed connection only once the answer is written, when nobody
+  // can be stopped any more.
+  halfOpen: runtime !== 'bun',
+  // Deno's parser (2.9) goes on with the next request at once, and stops only in its listener.
+  cutAtOnce: runtime === 'deno',
+}
+
 /** Longest idle time `Bun.serve` knows, in seconds. */
 const BUN_MAX_IDLE_S = 255
 
@@ -81,10 +92,7 @@ export function serveHttp(
   if (runtime === 'bun' && 'host' in endpoint && !endpoint.tls && idleSeconds <= BUN_MAX_IDLE_S) {
     return serveBun(name, endpoint, limits, idleSeconds, handler)
   }
-  // Bun.serve only takes Bun's own Response, and Bun's node:http tells of a half-closed connection
-  // only once the answer is written, when nobody can be stopped any more.
-  const own = runtime !== 'bun'
-  return serveNode(name, endpoint, limits, handler, { fastGlobals: own, halfOpen: own })
+  return serveNode(name, endpoint, limits, handler, NODE_QUIRKS)
 }
 
 /**

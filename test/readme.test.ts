@@ -10,6 +10,7 @@ import { MAX_KEYS } from '../src/auth/key-file.ts'
 import { MAX_PASSWORD_BYTES } from '../src/auth/password.ts'
 import { DEFAULT_THROTTLE } from '../src/auth/throttle.ts'
 import { EXIT } from '../src/http/listen.ts'
+import { MAX_WAITING_ANSWERS } from '../src/http/waiting-answers.ts'
 import { lacks } from './helpers/counterpart.ts'
 import { cvmdCommand, freshFolder, runCvmd, startDaemon } from './helpers/daemon.ts'
 import {
@@ -282,6 +283,7 @@ test('README: the configuration is every key of the core with its default', asyn
 /** Figures of the table that no key sets. */
 const FIXED: Readonly<Record<string, number>> = {
   'wait for a run': MAX_WAIT_S,
+  'requests on a connection that wait for answers': MAX_WAITING_ANSWERS,
   'failed logins before a pause': DEFAULT_THROTTLE.burst,
   password: MAX_PASSWORD_BYTES,
   'API keys': MAX_KEYS,

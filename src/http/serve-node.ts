@@ -18,6 +18,7 @@ import {
   type HttpListener,
   type TlsPair,
 } from './types.ts'
+import { WaitingAnswers } from './waiting-answers.ts'
 
 /** As many header lines as Bun's own parser takes. */
 const MAX_HEADER_LINES = 198
@@ -41,14 +42,12 @@ export interface NodeQuirks {
   readonly fastGlobals: boolean
   /** Whether a half-closed connection can be told from a closed one while a handler works. */
   readonly halfOpen: boolean
+  /** Whether a connection with too many requests has to be cut while they are parsed. */
+  readonly cutAtOnce: boolean
 }
 
-/** Every connection that speaks HTTP, with the last answer it was promised. */
-type InFlight = Map<Socket, ServerResponse | undefined>
-
-function isIdle(answer: ServerResponse | undefined): boolean {
-  return answer?.writableFinished ?? true
-}
+/** Every connection that speaks HTTP, with the answers it was promised. */
+type InFlight = Map<Socket, WaitingAnswers>
 
 /**
  * Serves HTTP/1.1 by `node:http`, with TLS in front where the endpoint has it.
@@ -117,19 +116,20 @@ function httpServer(
       keepAlive: true,
     },
     (incoming, outgoing) => {
+      // A connection that is gone already gets no answer.
+      if (!inFlight.get(incoming.socket)?.asked(outgoing)) return
       const refused = malformed(incoming)
       if (refused !== undefined) {
         outgoing.writeHead(refused, { connection: 'close', 'content-length': 0 }).end()
         return
       }
-      inFlight.set(incoming.socket, outgoing)
       answer(incoming, outgoing)
     },
   )
   http.timeout = limits.idleTimeoutMs
   Object.assign(http, { httpAllowHalfOpen: quirks.halfOpen })
   http.on('connection', (socket: Socket) => {
-    inFlight.set(socket, undefined)
+    inFlight.set(socket, new WaitingAnswers(() => socket.destroy(), quirks.cutAtOnce))
     socket.once('close', () => inFlight.delete(socket))
     if (quirks.halfOpen) socket.once('end', () => halfClosed(socket, inFlight, limits))
   })
@@ -141,7 +141,7 @@ function httpServer(
  * because most such clients are gone.
  */
 function halfClosed(socket: Socket, inFlight: InFlight, limits: HttpLimits): void {
-  const answer = inFlight.get(socket)
+  const answer = inFlight.get(socket)?.last
   // The adapter aborts the request's signal and cancels a stream on it.
   answer?.emit('close')
   // Of a stream nothing more comes once its handler was told; the rest may not take for ever.
@@ -206,10 +206,11 @@ function watchWaiting(server: NetServer, inFlight: InFlight, limits: HttpLimits)
   const seen = new WeakMap<Socket, { answer: ServerResponse | undefined; at: number }>()
   const watch = setInterval(() => {
     const at = performance.now()
-    for (const [socket, answer] of inFlight) {
+    for (const [socket, answers] of inFlight) {
+      const { last: answer, idle } = answers
       const before = seen.get(socket)
       const limit = answer ? limits.idleTimeoutMs : limits.headTimeoutMs
-      if (!before || before.answer !== answer || !isIdle(answer)) seen.set(socket, { answer, at })
+      if (!before || before.answer !== answer || !idle) seen.set(socket, { answer, at })
       else if (at - before.at > limit) socket.destroy()
     }
   }, CHECK_MS)
@@ -296,7 +297,7 @@ async function drain(
   deadlineMs: number,
 ): Promise<void> {
   const endIdle = () => {
-    for (const [socket, answer] of inFlight) if (isIdle(answer)) socket.destroy()
+    for (const [socket, { idle }] of inFlight) if (idle) socket.destroy()
     for (const socket of unheard) socket.destroy()
   }
   const closed = new Promise<void>((resolve) => server.close(() => resolve()))

@@ -2,7 +2,7 @@ import { setImmediate } from 'node:timers'
 import { Throttle } from '../../../src/auth/throttle.ts'
 import { serveNode } from '../../../src/http/serve-node.ts'
 import { closing, type HttpLimits } from '../../../src/http/types.ts'
-import { runtime } from '../../../src/runtime.ts'
+import { NODE_QUIRKS } from '../../../src/runtime.ts'
 import { admission } from './admission.ts'
 import { type OnboardingRouteParts, onboardingRoutes } from './routes.ts'
 import { createSession, type SessionParts } from './session.ts'
@@ -67,7 +67,6 @@ export async function serveOnboarding(options: OnboardingOptions): Promise<Onboa
   const finished = new Promise<void>((resolve) => {
     resolveFinished = resolve
   })
-  const own = runtime !== 'bun'
   const listener = await serveNode(
     'onboarding',
     { host, port },
@@ -81,7 +80,7 @@ export async function serveOnboarding(options: OnboardingOptions): Promise<Onboa
       }
       return closing(response)
     },
-    { fastGlobals: own, halfOpen: own },
+    NODE_QUIRKS,
   ).catch(async (error) => {
     await token?.remove()
     throw error

@@ -1,6 +1,8 @@
+import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { clearTimeout, setImmediate, setTimeout } from 'node:timers'
-import { runtime } from '../../../src/runtime.ts'
+import { clearTimeout, setTimeout } from 'node:timers'
+import { WaitingAnswers } from '../../../src/http/waiting-answers.ts'
+import { NODE_QUIRKS } from '../../../src/runtime.ts'
 
 /** Limits of the listener; times in milliseconds. */
 export interface ConnectionLimits {
@@ -19,15 +21,8 @@ interface Connection {
   /** What came in, and what TLS made of it. */
   readonly sockets: Set<Socket>
   timer: ReturnType<typeof setTimeout>
-  /** Requests whose answer is not sent yet. */
-  unanswered: number
+  readonly answers: WaitingAnswers
 }
-
-/**
- * Requests that may wait on one connection for the answers of those before them. The runtimes read
- * on and keep what nobody fetches, some 50 KB for each; no client of a KMS sends two at a time.
- */
-const MAX_UNANSWERED = 16
 
 /**
  * Cuts connections that are too many or too slow. The runtimes' own HTTP servers do so on
@@ -57,7 +52,8 @@ export class Connections {
     const key = keyOf(socket)
     this.#perPeer.set(peer, count)
     const timer = this.#cutAfter(key, handshakeTimeoutMs)
-    this.#open.set(key, { sockets: new Set([socket]), timer, unanswered: 0 })
+    const answers = new WaitingAnswers(() => this.#cut(key), NODE_QUIRKS.cutAtOnce)
+    this.#open.set(key, { sockets: new Set([socket]), timer, answers })
     socket.once('close', () => {
       clearTimeout(this.#open.get(key)?.timer)
       this.#open.delete(key)
@@ -71,46 +67,41 @@ export class Connections {
   /** The handshake is done. */
   secured(socket: Socket): void {
     this.#open.get(keyOf(socket))?.sockets.add(socket)
-    this.#wait(socket, 0)
+    this.#wait(socket)
   }
 
   /** A request's head has arrived; false: there were too many, and the connection was cut. */
-  asked(socket: Socket): boolean {
-    const unanswered = this.#wait(socket, 1)
-    if (unanswered !== undefined && unanswered <= MAX_UNANSWERED) return true
-    const cut = () => this.#cut(keyOf(socket))
-    // Deno's parser (2.9) goes on with the next request at once, and stops only here; Node's, which is
-    // at work on what came with this one, would find itself gone.
-    if (runtime === 'deno') cut()
-    else setImmediate(cut)
-    return false
+  asked(socket: Socket, answer: ServerResponse): boolean {
+    if (!this.#open.get(keyOf(socket))?.answers.asked(answer)) return false
+    this.#wait(socket)
+    return true
   }
 
   /** Its answer is sent, or nobody is there any more to get it. */
   answered(socket: Socket): void {
-    if (this.#wait(socket, -1) === 0 && this.#closing) socket.end()
+    if (this.#wait(socket) && this.#closing) socket.end()
   }
 
   /** Cuts those where nothing is asked now; the others end when they are answered. */
   drain(): void {
     this.#closing = true
-    for (const [key, { unanswered }] of this.#open) if (unanswered === 0) this.#cut(key)
+    for (const [key, { answers }] of this.#open) if (answers.idle) this.#cut(key)
   }
 
   cutAll(): void {
     for (const key of this.#open.keys()) this.#cut(key)
   }
 
-  /** Waits anew, for an answer or for a request; gives how many are unanswered now. */
-  #wait(socket: Socket, more: 0 | 1 | -1): number | undefined {
+  /** Waits anew, for an answer or for a request; whether it is for a request. */
+  #wait(socket: Socket): boolean {
     const key = keyOf(socket)
     const found = this.#open.get(key)
-    if (!found) return undefined
-    found.unanswered += more
+    if (!found) return false
+    const { idle } = found.answers
     const { requestTimeoutMs, idleTimeoutMs } = this.#limits
     clearTimeout(found.timer)
-    found.timer = this.#cutAfter(key, found.unanswered > 0 ? requestTimeoutMs : idleTimeoutMs)
-    return found.unanswered
+    found.timer = this.#cutAfter(key, idle ? idleTimeoutMs : requestTimeoutMs)
+    return idle
   }
 
   #cutAfter(key: string, ms: number): ReturnType<typeof setTimeout> {

@@ -80,7 +80,7 @@ export function listenRaTls(options: RaTlsOptions): Promise<RaTlsListener> {
   const serving = { maxHeaderSize: MAX_HEAD_BYTES, keepAliveTimeout: limits.idleTimeoutMs }
   const http = createHttpServer(serving, (incoming, outgoing) => {
     const { socket } = incoming
-    if (!connections.asked(socket)) return
+    if (!connections.asked(socket, outgoing)) return
     outgoing.once('close', () => connections.answered(socket))
     void answer(incoming, outgoing)
   })
