@@ -41,7 +41,7 @@ plugins = ["eventlog"]
     assert.equal(status, 200, JSON.stringify(body))
     assert.deepEqual(body.started, ['actions'])
     assert.deepEqual(body.stopped, ['actions'])
-    assert.deepEqual(body.kept, ['eventlog', 'uploads'])
+    assert.deepEqual(body.kept, ['eventlog', 'uploads', 'zos'])
     const run = await daemon.get('/cvmd/actions/hello/runs?wait=1', { method: 'POST' })
     assert.equal(run.status, 200, await run.clone().text())
     const extra = join(daemon.folder, 'run/extra.sock')

@@ -139,7 +139,7 @@ test('the operator socket is there beside the configured address', async () => {
   const { plugins } = JSON.parse(answer.body) as { plugins: { name: string; state: string }[] }
   assert.deepEqual(
     plugins.filter(({ state }) => state === 'enabled').map(({ name }) => name),
-    ['eventlog', 'actions', 'uploads'],
+    ['eventlog', 'actions', 'uploads', 'zos'],
   )
 })
 
