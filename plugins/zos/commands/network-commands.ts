@@ -4,7 +4,7 @@ import { readNetworkName, readString } from './payload.ts'
 
 /** `zos.network`, and the farmer's part of it under both of its names (spec §9.1, §9.2). */
 export function networkCommands({ deployments, facts }: CommandParts): CommandTable {
-  const any = (answer: Command['answer']): Command => ({ caller: 'any', answer })
+  const anybody = (answer: Command['answer']): Command => ({ caller: 'any', answer })
   const farmer = (answer: Command['answer']): Command => ({ caller: 'farmer', answer })
   const admin: CommandTable = {
     interfaces: farmer(() => facts.adminInterfaces()),
@@ -14,11 +14,11 @@ export function networkCommands({ deployments, facts }: CommandParts): CommandTa
     ),
   }
   return {
-    'zos.network.list_wg_ports': any(() => facts.wireguardPorts()),
-    'zos.network.has_ipv6': any(() => facts.hasIpv6()),
-    'zos.network.interfaces': any(() => facts.interfaces()),
-    'zos.network.list_public_ips': any(() => publicIps(deployments.running())),
-    'zos.network.public_config_get': any(() => facts.publicConfig()),
+    'zos.network.list_wg_ports': anybody(() => facts.wireguardPorts()),
+    'zos.network.has_ipv6': anybody(() => facts.hasIpv6()),
+    'zos.network.interfaces': anybody(() => facts.interfaces()),
+    'zos.network.list_public_ips': anybody(() => publicIps(deployments.running())),
+    'zos.network.public_config_get': anybody(() => facts.publicConfig()),
     'zos.network.list_private_ips': {
       caller: 'owner',
       answer: ({ twin, payload }) =>

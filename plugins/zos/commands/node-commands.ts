@@ -6,7 +6,7 @@ import { readName } from './payload.ts'
 export function nodeCommands(parts: CommandParts): CommandTable {
   const { deployments, facts, features, modules } = parts
   return {
-    'zos.statistics.get': any(async () => {
+    'zos.statistics.get': anybody(async () => {
       const [{ total, system }, connections] = await Promise.all([
         facts.capacity(),
         facts.openConnections(),
@@ -31,25 +31,25 @@ export function nodeCommands(parts: CommandParts): CommandTable {
         open_connections: connections,
       }
     }),
-    'zos.storage.pools': any(async () => orNull(await facts.pools())),
-    'zos.system.version': any(() => facts.version()),
-    'zos.system.dmi': any(() => facts.dmi()),
-    'zos.system.hypervisor': any(() => facts.hypervisor()),
-    'zos.system.node_features_get': any(features),
-    'zos.system.diagnostics': any(() => diagnostics(modules())),
-    'zos.gpu.list': any(() => gpuList(parts)),
-    'zos.perf.get': any(({ payload }) => {
+    'zos.storage.pools': anybody(async () => orNull(await facts.pools())),
+    'zos.system.version': anybody(() => facts.version()),
+    'zos.system.dmi': anybody(() => facts.dmi()),
+    'zos.system.hypervisor': anybody(() => facts.hypervisor()),
+    'zos.system.node_features_get': anybody(features),
+    'zos.system.diagnostics': anybody(() => diagnostics(modules())),
+    'zos.gpu.list': anybody(() => gpuList(parts)),
+    'zos.perf.get': anybody(({ payload }) => {
       const name = readName(payload)
       const found = facts.perf().find((result) => result.name === name)
       if (!found) throw new ZosError('not-found', 'result not found')
       return found
     }),
-    'zos.perf.get_all': any(() => orNull(facts.perf())),
-    'zos.location.get': any(() => facts.location()),
+    'zos.perf.get_all': anybody(() => orNull(facts.perf())),
+    'zos.location.get': anybody(() => facts.location()),
   }
 }
 
-function any(answer: Command['answer']): Command {
+function anybody(answer: Command['answer']): Command {
   return { caller: 'any', answer }
 }
 
