@@ -8,7 +8,7 @@ import type { DriverError, RunningWorkload, Task } from '../plugins/zos/drivers/
 import { createNftFilter } from '../plugins/zos/drivers/ip/filter.ts'
 import { createIpDrivers } from '../plugins/zos/drivers/ip/ip.ts'
 import { linkLocalAddress, slaacAddress } from '../plugins/zos/drivers/ip/slaac.ts'
-import { runTool } from '../plugins/zos/drivers/storage/tools.ts'
+import { runTool } from '../plugins/zos/drivers/tools.ts'
 import type { Workload } from '../plugins/zos/model.ts'
 import type { NodeContract, PublicIp } from '../plugins/zos/registry/registry.ts'
 import { installed, lacks } from './helpers/counterpart.ts'

@@ -1,3 +1,4 @@
+import { searchPath } from '../process/host-program.ts'
 import { runProcess } from '../process/run.ts'
 
 /** What NVIDIA's driver tells of one GPU. */
@@ -68,7 +69,7 @@ export function parseConfidential(text: string): ConfidentialState {
 async function run(args: readonly string[]): Promise<string | undefined> {
   const running = runProcess({
     argv: ['nvidia-smi', ...args],
-    env: { PATH: process.env.PATH ?? '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' },
+    env: { PATH: searchPath(), LC_ALL: 'C' },
     timeoutMs: TIMEOUT_MS,
     graceMs: 500,
     maxOutputBytes: MAX_OUTPUT_BYTES,

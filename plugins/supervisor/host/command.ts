@@ -1,7 +1,6 @@
+import { problemOf, searchPath } from '../../../src/process/host-program.ts'
 import { type ProcessResult, runProcess } from '../../../src/process/run.ts'
 import { HostError } from './host-error.ts'
-
-const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 /** Variables of the daemon's own environment that host commands see. */
 export const PASSED_ON = ['PATH', 'LANG', 'TZ'] as const
@@ -9,7 +8,6 @@ export const PASSED_ON = ['PATH', 'LANG', 'TZ'] as const
 const TIMEOUT_MS = 30_000
 const GRACE_MS = 2000
 const MAX_OUTPUT_BYTES = 16 * 1024
-const MAX_REASON = 200
 
 /** How a host command ended. */
 export interface CommandEnd {
@@ -23,7 +21,7 @@ export interface CommandEnd {
 export function hostEnvironment(): Record<string, string> {
   const own = PASSED_ON.map((name) => [name, process.env[name]] as const)
   const set = own.filter((entry): entry is [(typeof PASSED_ON)[number], string] => !!entry[1])
-  return { PATH: DEFAULT_PATH, ...Object.fromEntries(set) }
+  return { PATH: searchPath(), ...Object.fromEntries(set) }
 }
 
 /** Runs a program of the host without a shell, for 30 s at most; never rejects. */
@@ -36,8 +34,8 @@ export async function runCommand(argv: readonly string[]): Promise<CommandEnd> {
     maxOutputBytes: MAX_OUTPUT_BYTES,
   })
   const result = await running.done
-  const stderr = running.stderr.text().replace(/\s+/g, ' ').trim().slice(0, MAX_REASON)
-  return { result, stdout: running.stdout.text(), problem: problemOf(argv, result, stderr) }
+  const run = { program: argv[0] ?? '', stderr: running.stderr.text(), timeoutMs: TIMEOUT_MS }
+  return { result, stdout: running.stdout.text(), problem: problemOf(run, result) }
 }
 
 /**
@@ -50,18 +48,4 @@ export async function mustRun(argv: readonly string[], what: string): Promise<Co
   const end = await runCommand(argv)
   if (end.problem === undefined) return end
   throw new HostError('HOST_COMMAND_FAILED', 503, `Cannot ${what}: ${end.problem}`)
-}
-
-function problemOf(
-  argv: readonly string[],
-  { errno, exitCode, signal, timedOut }: ProcessResult,
-  stderr: string,
-): string | undefined {
-  const program = argv[0] ?? ''
-  if (errno === 'ENOENT') return `"${program}" is not installed`
-  if (errno !== undefined) return `"${program}" cannot be started (${errno})`
-  if (timedOut) return `"${program}" took longer than ${TIMEOUT_MS / 1000} s`
-  if (exitCode === 0) return undefined
-  const end = signal === undefined ? `exit status ${exitCode}` : `signal ${signal}`
-  return `"${program}" ended with ${end}${stderr === '' ? '' : `: ${stderr}`}`
 }

@@ -1,11 +1,9 @@
+import { problemOf, searchPath } from '../../../src/process/host-program.ts'
 import { type RunningProcess, runProcess } from '../../../src/process/run.ts'
-
-const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 const GRACE_MS = 1000
 const TIMEOUT_MS = 10_000
 const MAX_OUTPUT_BYTES = 64 * 1024
-const MAX_REASON = 200
 
 /** How a program ended. */
 export interface ProgramEnd {
@@ -43,7 +41,7 @@ export class Programs {
     const { timeoutMs = TIMEOUT_MS, maxOutputBytes = MAX_OUTPUT_BYTES } = limits
     const running = runProcess({
       argv,
-      env: { PATH: this.#path ?? this.#ownPath(), LC_ALL: 'C' },
+      env: { PATH: this.#path ?? searchPath(), LC_ALL: 'C' },
       timeoutMs,
       graceMs: GRACE_MS,
       maxOutputBytes,
@@ -53,20 +51,13 @@ export class Programs {
       },
     })
     this.#running.add(running)
-    const { errno, exitCode, signal, timedOut } = await running.done
+    const result = await running.done
     this.#running.delete(running)
     const { stdout, stderr } = running
     if (stdout.start > 0) return failed(`"${program}" wrote over ${maxOutputBytes} bytes`)
-    const text = stdout.text()
-    if (errno === 'ENOENT') return { ...failed(`"${program}" is not installed`), missing: true }
-    if (errno !== undefined) return failed(`"${program}" cannot be started (${errno})`)
-    if (timedOut) return failed(`"${program}" took longer than ${timeoutMs / 1000} s`, text)
-    if (exitCode !== 0) {
-      const end = signal === undefined ? `exit status ${exitCode}` : `signal ${signal}`
-      const why = stderr.text().replace(/\s+/g, ' ').trim().slice(0, MAX_REASON)
-      return failed(`"${program}" ended with ${end}${why === '' ? '' : `: ${why}`}`, text)
-    }
-    return { stdout: text, missing: false, problem: undefined }
+    const problem = problemOf({ program, stderr: stderr.text(), timeoutMs }, result)
+    const text = result.errno === undefined ? stdout.text() : undefined
+    return { stdout: text, missing: result.errno === 'ENOENT', problem }
   }
 
   /** Ends what runs; nothing is started from then on. */
@@ -81,17 +72,8 @@ export class Programs {
   start(): void {
     this.#stopped = false
   }
-
-  #ownPath(): string {
-    try {
-      return process.env.PATH || DEFAULT_PATH
-    } catch {
-      // Deno refuses variables one by one.
-      return DEFAULT_PATH
-    }
-  }
 }
 
-function failed(problem: string, stdout?: string): ProgramEnd {
-  return { stdout, missing: false, problem }
+function failed(problem: string): ProgramEnd {
+  return { stdout: undefined, missing: false, problem }
 }

@@ -1,7 +1,7 @@
 import { messageOf } from '../../../../src/errors.ts'
 import { type Driver, DriverError, type HealthCheck, type Task } from '../driver.ts'
 import { GPU_NOT_RENTED, type GpuClaims, unknownGpu } from '../gpu-claims.ts'
-import { hostCommands } from '../network-host/host-commands.ts'
+import { hostCommands } from '../host-commands.ts'
 import { findLink } from '../network-host/links.ts'
 import { isMachineApiError } from './api.ts'
 import { type AskedOptions, askedOf } from './asked.ts'

@@ -3,10 +3,10 @@ import { closeSync, openSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { errnoOf } from '../../../../src/errors.ts'
+import { searchPath } from '../../../../src/process/host-program.ts'
 import { lastingArgv } from '../../../../src/process/lasting-argv.ts'
 import type { ProcessMark } from './machine-files.ts'
 
-const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 const POLL_MS = 20
 /** For a killed process to be gone. */
 const KILL_MS = 5000
@@ -36,7 +36,7 @@ export async function startLasting(
     child = spawn(program, args, {
       detached: true,
       stdio: ['ignore', log, log],
-      env: { PATH: process.env.PATH || DEFAULT_PATH },
+      env: { PATH: searchPath() },
     })
   } finally {
     closeSync(log)

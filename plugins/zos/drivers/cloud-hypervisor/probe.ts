@@ -1,7 +1,7 @@
 import { access, constants, stat } from 'node:fs/promises'
 import { errnoOf } from '../../../../src/errors.ts'
 import type { DriverProbe } from '../driver.ts'
-import type { HostCommands } from '../network-host/host-commands.ts'
+import type { HostCommands } from '../host-commands.ts'
 import { MAX_RUN_FOLDER } from './machine-files.ts'
 import { oldProblem } from './versions.ts'
 import { NO_PAYLOAD, type VmPayload } from './vm-config.ts'

@@ -1,7 +1,7 @@
 import { md5 } from '@noble/hashes/legacy'
 import { DriverError } from '../driver.ts'
+import type { HostCommands } from '../host-commands.ts'
 import { quietUp } from '../network-host/apply.ts'
-import type { HostCommands } from '../network-host/host-commands.ts'
 import { findLink, removeLink } from '../network-host/links.ts'
 
 /** A network card of a machine: a tap of the host on a bridge. */

@@ -1,5 +1,5 @@
 import type { Ip } from '../../model.ts'
-import { type RunTool, ToolError } from '../storage/tools.ts'
+import { type RunTool, ToolError } from '../tools.ts'
 
 /** What a card on the public bridge may send from. */
 export interface Card {

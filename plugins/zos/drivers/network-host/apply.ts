@@ -1,4 +1,4 @@
-import type { HostCommands } from './host-commands.ts'
+import type { HostCommands } from '../host-commands.ts'
 import {
   ensureNamespace,
   findLink,

@@ -1,4 +1,4 @@
-import type { HostCommands } from './host-commands.ts'
+import type { HostCommands } from '../host-commands.ts'
 
 /** A link as `ip -j -d link` shows it; only what is used. */
 export interface Link {

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { DriverProbe } from '../driver.ts'
-import type { HostCommands } from './host-commands.ts'
+import type { HostCommands } from '../host-commands.ts'
 import { wireguardProblem } from './wireguard.ts'
 
 /**

@@ -1,7 +1,7 @@
 import { DriverError } from '../driver.ts'
+import type { HostCommands } from '../host-commands.ts'
 import { readIpv4, type Subnet, writeIpv4, writeSubnet } from '../network-engine/subnet.ts'
 import { ensurePair, quietUp } from './apply.ts'
-import type { HostCommands } from './host-commands.ts'
 import { type AddressInfo, FORWARD, ipIn, rows, setAddress } from './links.ts'
 import type { NetworkNames } from './plan.ts'
 

@@ -1,5 +1,5 @@
+import { type RunTool, ToolError } from '../tools.ts'
 import { firstBytes } from './folders.ts'
-import { type RunTool, ToolError } from './tools.ts'
 
 /** What disks of containers are formatted with. */
 export type FileSystem = 'ext4' | 'btrfs'

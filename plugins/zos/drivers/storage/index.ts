@@ -1,7 +1,7 @@
 import type { Driver } from '../driver.ts'
+import { type RunTool, runTool } from '../tools.ts'
 import { createMounter, type DiskMounting } from './mounter.ts'
 import { createPool } from './pool.ts'
-import { type RunTool, runTool } from './tools.ts'
 import { createVolumeDriver } from './volume.ts'
 import { createVolumeKeeper } from './volume-keeper.ts'
 import { createZmountDriver } from './zmount.ts'

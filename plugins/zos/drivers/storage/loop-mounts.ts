@@ -5,12 +5,12 @@ import { messageOf } from '../../../../src/errors.ts'
 import { temporaryBeside } from '../../../../src/files/atomic-file.ts'
 import { makeFolder } from '../../../../src/files/make-folder.ts'
 import { DriverError } from '../driver.ts'
+import type { RunTool } from '../tools.ts'
 import { makeDisk, replaceDisk } from './disk-file.ts'
 import { contentOf, type FileSystem, format, growMounted, growUnmounted } from './file-system.ts'
 import { found, namesIn } from './folders.ts'
 import { PRIVATE, VISIBLE } from './modes.ts'
 import { removeTree } from './remove-tree.ts'
-import type { RunTool } from './tools.ts'
 
 /** Of the disk that tries out whether mounting works; enough for either file system. */
 const TRIAL_BYTES = 64n * 1024n * 1024n

@@ -1,11 +1,11 @@
 import { dirname } from 'node:path'
 import { makeFolder } from '../../../../src/files/make-folder.ts'
 import { DriverError } from '../driver.ts'
+import type { RunTool } from '../tools.ts'
 import { contentOf } from './file-system.ts'
 import { found } from './folders.ts'
 import { LoopMounts } from './loop-mounts.ts'
 import { PRIVATE, VISIBLE } from './modes.ts'
-import type { RunTool } from './tools.ts'
 
 /** Brings the files of a disk to where containers find them. */
 export interface Mounter {

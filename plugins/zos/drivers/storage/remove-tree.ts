@@ -1,4 +1,4 @@
-import type { RunTool } from './tools.ts'
+import type { RunTool } from '../tools.ts'
 
 /** Many files take their time. */
 const REMOVE_MS = 600_000

@@ -3,10 +3,10 @@ import { dirname, join } from 'node:path'
 import { messageOf } from '../../../../src/errors.ts'
 import { temporaryBeside } from '../../../../src/files/atomic-file.ts'
 import { makeFolder } from '../../../../src/files/make-folder.ts'
+import type { RunTool } from '../tools.ts'
 import { found } from './folders.ts'
 import { PRIVATE, VISIBLE } from './modes.ts'
 import { removeTree } from './remove-tree.ts'
-import type { RunTool } from './tools.ts'
 
 /** Makes folders of a size, as well as the file system can. */
 export interface VolumeKeeper {

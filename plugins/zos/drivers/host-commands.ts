@@ -1,7 +1,7 @@
-import { type ProcessResult, runProcess } from '../../../../src/process/run.ts'
-import { DriverError } from '../driver.ts'
+import { problemOf, searchPath } from '../../../src/process/host-program.ts'
+import { runProcess } from '../../../src/process/run.ts'
+import { DriverError } from './driver.ts'
 
-const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 const TIMEOUT_MS = 20_000
 const GRACE_MS = 1000
 const MAX_OUTPUT_BYTES = 1024 * 1024
@@ -50,9 +50,15 @@ export function hostCommands(prefix: readonly string[] = [], signal?: AbortSigna
     const result = await running.done
     signal?.removeEventListener('abort', end)
     signal?.throwIfAborted()
-    const stderr = running.stderr.text().replace(/\s+/g, ' ').trim().slice(0, MAX_REASON)
-    const first = prefix[0] ?? argv[0] ?? ''
-    const problem = problemOf(first, argv[0] ?? '', result, stderr)
+    const [program = ''] = argv
+    const run = {
+      program,
+      started: prefix[0] ?? program,
+      stderr: running.stderr.text(),
+      timeoutMs: TIMEOUT_MS,
+      maxReason: MAX_REASON,
+    }
+    const problem = problemOf(run, result) ?? ''
     const stdout = running.stdout.text()
     return { ok: problem === '', stdout, problem, errno: result.errno }
   }
@@ -70,25 +76,10 @@ export function hostCommands(prefix: readonly string[] = [], signal?: AbortSigna
 
 /** `wg` tries unknown host names again for minutes unless it is told not to. */
 function environment(): Record<string, string> {
-  const { PATH, LANG } = process.env
+  const { LANG } = process.env
   return {
-    PATH: PATH || DEFAULT_PATH,
+    PATH: searchPath(),
     WG_ENDPOINT_RESOLUTION_RETRIES: '2',
     ...(LANG && { LANG }),
   }
-}
-
-/** @param first The program that is started, which may be the prefix of the one that is meant. */
-function problemOf(
-  first: string,
-  program: string,
-  { errno, exitCode, signal, timedOut }: ProcessResult,
-  stderr: string,
-): string {
-  if (errno === 'ENOENT') return `"${first}" is not installed`
-  if (errno !== undefined) return `"${first}" cannot be started (${errno})`
-  if (timedOut) return `"${program}" took longer than ${TIMEOUT_MS / 1000} s`
-  if (exitCode === 0) return ''
-  const end = signal === undefined ? `exit status ${exitCode}` : `signal ${signal}`
-  return `"${program}" ended with ${end}${stderr === '' ? '' : `: ${stderr}`}`
 }
