@@ -1,3 +1,5 @@
+import { DriverError, type Task } from './driver.ts'
+
 /**
  * GPUs as machine drivers take them (spec §9.6): each belongs to one machine at a time. Both methods
  * may be called again with the same words.
@@ -18,10 +20,24 @@ export interface GpuClaims {
   deviceRequests(ids: readonly string[]): unknown
 }
 
-/** Where the whole node is not rented (spec §9.6). */
-export const GPU_NOT_RENTED = 'usage of GPU is not allowed unless node is rented'
-
-/** For an id that nobody knows. */
-export function unknownGpu(id: string): string {
-  return `unknown GPU id '${id}'`
+/**
+ * Takes the GPUs that a machine asks for.
+ *
+ * @param gpus Undefined where no GPU is known.
+ * @throws {Error} Where the node is not rented as a whole, or one of them cannot be given; what was
+ *   taken by then is still to be released.
+ */
+export async function claimGpus(
+  { id, workload, deployment, rentContract }: Task<'zmachine' | 'zmachine-light'>,
+  gpus: GpuClaims | undefined,
+): Promise<void> {
+  const { gpu } = workload.data
+  if (gpu.length === 0) return
+  if ((await rentContract()) === undefined) {
+    throw new DriverError('failed', 'usage of GPU is not allowed unless node is rented')
+  }
+  for (const one of gpu) {
+    if (!gpus) throw new DriverError('failed', `unknown GPU id '${one}'`)
+    await gpus.claim(one, deployment.contractId, id)
+  }
 }

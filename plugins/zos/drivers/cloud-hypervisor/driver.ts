@@ -1,6 +1,6 @@
 import { messageOf } from '../../../../src/errors.ts'
 import { type Driver, DriverError, type HealthCheck, type Task } from '../driver.ts'
-import { GPU_NOT_RENTED, type GpuClaims, unknownGpu } from '../gpu-claims.ts'
+import { claimGpus, type GpuClaims } from '../gpu-claims.ts'
 import { hostCommands } from '../host-commands.ts'
 import { findLink } from '../network-host/links.ts'
 import { isMachineApiError } from './api.ts'
@@ -70,16 +70,6 @@ export function createCloudHypervisorDriver<T extends MachineType>(
     tend: (id) => boundLog(store.files(id).serialLog, maxLogBytes),
   })
 
-  const claimGpus = async (task: Task<T>): Promise<void> => {
-    const { gpu } = task.workload.data
-    if (gpu.length === 0) return
-    if ((await task.rentContract()) === undefined) throw new DriverError('failed', GPU_NOT_RENTED)
-    for (const id of gpu) {
-      if (!gpus) throw new DriverError('failed', unknownGpu(id))
-      await gpus.claim(id, task.deployment.contractId, task.id)
-    }
-  }
-
   /** Whether it runs already, or can be made to without a new start. */
   const takeOver = async ({ id, signal }: Task<T>): Promise<boolean> => {
     if ((await store.read(id)) === undefined) return false
@@ -99,7 +89,7 @@ export function createCloudHypervisorDriver<T extends MachineType>(
     const [{ ip = '' } = {}] = workload.data.network.interfaces
     const result = resultOf(type, id, ip)
     try {
-      await claimGpus(task)
+      await claimGpus(task, gpus)
       if (!(await takeOver(task))) {
         await machines.start(askedOf(task, options), task, () => watch.hint())
       }

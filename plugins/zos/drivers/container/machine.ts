@@ -6,7 +6,7 @@ import { messageOf } from '../../../../src/errors.ts'
 import type { MachineNetwork } from '../../model.ts'
 import { type Driver, DriverError, type HealthCheck, type Task } from '../driver.ts'
 import { engineFailure } from '../engine-failure.ts'
-import { GPU_NOT_RENTED, type GpuClaims, unknownGpu } from '../gpu-claims.ts'
+import { claimGpus, type GpuClaims } from '../gpu-claims.ts'
 import { OWNER_LABEL, WORKLOAD_LABEL } from '../names.ts'
 import { privateAddress, publicAddress } from './address.ts'
 import { CrashWatch, reasonOf } from './crash-watch.ts'
@@ -59,16 +59,6 @@ export function createContainerMachineDriver<T extends MachineType>(
       labels: [label(OWNER_LABEL, owner), label(WORKLOAD_LABEL, id)],
       signal,
     })
-
-  const claimGpus = async (task: Task<T>): Promise<void> => {
-    const { gpu } = task.workload.data
-    if (gpu.length === 0) return
-    if ((await task.rentContract()) === undefined) throw new DriverError('failed', GPU_NOT_RENTED)
-    for (const id of gpu) {
-      if (!gpus) throw new DriverError('failed', unknownGpu(id))
-      await gpus.claim(id, task.deployment.contractId, task.id)
-    }
-  }
 
   const resolve = (task: Task<T>): Asked => {
     const { workload, id } = task
@@ -171,7 +161,7 @@ export function createContainerMachineDriver<T extends MachineType>(
     const [{ ip = '' } = {}] = workload.data.network.interfaces
     const result = resultOf(type, id, ip)
     try {
-      await claimGpus(task)
+      await claimGpus(task, gpus)
       const asked = resolve(task)
       const found = await find(id, signal)
       let container = await takeOver(found, asked, task)
