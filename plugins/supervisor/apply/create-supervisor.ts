@@ -20,9 +20,9 @@ import type {
   SupervisorOptions,
 } from '../supervisor.ts'
 import { Applier } from './applier.ts'
+import { startContainer, stopContainer } from './containers.ts'
 import { LogStream } from './log-stream.ts'
 import { Operation } from './operation.ts'
-import { startContainer, stopContainer } from './perform.ts'
 import { SupervisorError } from './supervisor-error.ts'
 import { TargetKeeper } from './target-keeper.ts'
 import { appViews, imageViews, rolesOf, statusView } from './views.ts'
