@@ -113,6 +113,29 @@ test('a contract that ends takes everything with it; what cannot be removed stay
   assert.deepEqual(await node.history(), ['a@0 init', 'a@0 ok'])
 })
 
+test('a contract that moved to another node ends here; another id of this node ends nothing', async (t) => {
+  const node = await testNode(t)
+  const deployment = deploymentOf(THREE)
+  await node.accept(deployment)
+  const contract = node.registry.contracts.get(10n)
+  assert.ok(contract?.data.type === 'node')
+  node.registry.nodeId = 12
+  await node.deployments.sync()
+  await node.idle()
+  assert.deepEqual(node.states(), ['vm ok', 'a ok', 'net ok'])
+  node.registry.nodeId = contract.data.nodeId
+  const moved = { ...contract.data, nodeId: contract.data.nodeId + 1 }
+  node.registry.contracts.set(10n, { ...contract, data: moved })
+  node.calls.length = 0
+  await node.deployments.sync()
+  await node.idle()
+  const last = ['deprovision 42-10-vm', 'deprovision 42-10-net', 'deprovision 42-10-a']
+  assert.deepEqual(node.calls, last)
+  assert.throws(() => node.deployments.get(42, 10n), /^ZosError: deployment not found$/)
+  const end = 'deployment 42-10 ends: contract not active on chain'
+  assert.ok(node.events.includes(end), node.events.join('\n'))
+})
+
 test('a registry that cannot be asked, or says something else, changes nothing', async (t) => {
   const node = await testNode(t)
   const deployment = deploymentOf(THREE)

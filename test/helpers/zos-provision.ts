@@ -30,6 +30,7 @@ export class MemoryRegistry implements Registry {
   readonly names = new Map<string, bigint>()
   readonly asked: bigint[] = []
   unreachable = false
+  nodeId = NODE
   rented: bigint | undefined
   #listeners = new Set<() => void>()
 
@@ -64,7 +65,7 @@ export class MemoryRegistry implements Registry {
 
   async node() {
     this.#ask()
-    return { id: NODE, twinId: 17, farmId: 1 }
+    return { id: this.nodeId, twinId: 17, farmId: 1 }
   }
 
   async twin() {

@@ -1,4 +1,6 @@
 import { messageOf } from '../../../src/errors.ts'
+import type { Contract } from '../registry/registry.ts'
+import { bounded } from './contracts.ts'
 import type { Keeper } from './keeper.ts'
 import type { Room } from './room.ts'
 
@@ -33,8 +35,8 @@ async function syncOne(room: Room, keeper: Keeper): Promise<void> {
   const contract = await room.contracts.find(keeper.contractId, room.signal, true)
   if (keeper.erased) return
   const { id } = keeper
-  if (!contract || contract.state === 'deleted') {
-    const message = contract ? CANCELED : VANISHED
+  if (!contract || contract.state === 'deleted' || (await isMoved(room, keeper, contract))) {
+    const message = contract?.state === 'deleted' ? CANCELED : VANISHED
     if (keeper.state.want.state === 'ended') return keeper.wake()
     room.events.append(`deployment ${id} ends: ${message}`)
     return keeper.demand({ state: 'ended', message })
@@ -48,4 +50,16 @@ async function syncOne(room: Room, keeper: Keeper): Promise<void> {
   if (keeper.state.want.state === want) return
   room.events.append(`deployment ${id} is ${want === 'paused' ? 'paused' : 'resumed'}: ${state}`)
   await keeper.demand({ state: want })
+}
+
+/**
+ * Whether a contract is another node's by now, so not among the active ones of this node. Where only
+ * the id of this node is another, all of them would end at once: that changes nothing.
+ */
+async function isMoved(room: Room, keeper: Keeper, { data }: Contract): Promise<boolean> {
+  if (data.type !== 'node' || data.nodeId === keeper.state.contract.nodeId) return false
+  const node = await bounded(room.times.registry, room.signal, (signal) =>
+    room.registry.node(signal),
+  )
+  return data.nodeId !== node.id
 }
