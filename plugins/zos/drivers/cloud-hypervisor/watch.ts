@@ -1,13 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { messageOf } from '../../../../src/errors.ts'
+import { CRASH_LINES, crashReason } from '../crash-reason.ts'
 import type { Crash } from '../driver.ts'
+import { InHand } from '../in-hand.ts'
 import { isMachineApiError } from './api.ts'
 import type { Machines } from './machines.ts'
 
-/** Lines of the log in the reason of a crash. */
-const LINES = 20
-/** Of the whole reason. */
-const MAX_REASON = 4000
 /** Silences in a row after which a machine is given up. */
 const SILENCES = 3
 
@@ -23,8 +21,7 @@ export class MachineWatch {
   readonly #options: MachineWatchOptions
   /** With the values that are not shown. */
   readonly #running = new Map<string, readonly string[]>()
-  /** How many things are being done with a machine just now. */
-  readonly #inHand = new Map<string, number>()
+  readonly #inHand = new InHand()
   readonly #silent = new Map<string, number>()
   #wake: (() => void) | undefined
 
@@ -50,15 +47,8 @@ export class MachineWatch {
   }
 
   /** Work with a machine, in which its end says nothing. */
-  async during<T>(id: string, work: () => Promise<T>): Promise<T> {
-    this.#inHand.set(id, (this.#inHand.get(id) ?? 0) + 1)
-    try {
-      return await work()
-    } finally {
-      const left = (this.#inHand.get(id) ?? 1) - 1
-      if (left > 0) this.#inHand.set(id, left)
-      else this.#inHand.delete(id)
-    }
+  during<T>(id: string, work: () => Promise<T>): Promise<T> {
+    return this.#inHand.during(id, work)
   }
 
   /** Looks at every machine again and again, until the signal aborts. */
@@ -86,18 +76,13 @@ export class MachineWatch {
     if (secrets === undefined || this.#inHand.has(id)) return
     const ended = await this.#endOf(id, signal)
     if (ended === undefined || signal.aborted) return
-    const log = await this.#options.machines.lines(id, LINES, secrets).catch(() => '')
+    const log = await this.#options.machines.lines(id, CRASH_LINES, secrets).catch(() => '')
     // A look that took long may be about what is over.
     if (this.#running.get(id) !== secrets || this.#inHand.has(id)) return
     this.forget(id)
     // What is left of it would hold its memory; the disks stay.
     await this.during(id, () => this.#options.machines.halt(id, 0)).catch(() => {})
-    const tail = log === '' ? '' : `; last lines of its log:\n${log}`
-    const reason = `machine ended: ${ended}${tail}`
-    crashed({
-      id,
-      reason: reason.length <= MAX_REASON ? reason : `${reason.slice(0, MAX_REASON - 1)}…`,
-    })
+    crashed({ id, reason: crashReason(`: ${ended}`, log) })
   }
 
   /** Undefined while it runs, or while nobody can tell. */

@@ -3,14 +3,11 @@ import type { Engine } from '../../../../src/engine/engine.ts'
 import { isEngineError } from '../../../../src/engine/error.ts'
 import { followEvents } from '../../../../src/engine/events.ts'
 import { messageOf } from '../../../../src/errors.ts'
+import { CRASH_LINES, crashReason } from '../crash-reason.ts'
 import type { Crash } from '../driver.ts'
+import { InHand } from '../in-hand.ts'
 import { OWNER_LABEL, WORKLOAD_LABEL } from '../names.ts'
 import { lastLines } from './logs.ts'
-
-/** Lines of the log in the reason of a crash. */
-const LINES = 20
-/** Of the whole reason. */
-const MAX_REASON = 4000
 
 /** A machine that is to run. */
 export interface RunningMachine {
@@ -29,8 +26,7 @@ export interface CrashWatchOptions {
 export class CrashWatch {
   readonly #options: CrashWatchOptions
   readonly #running = new Map<string, RunningMachine>()
-  /** How many things are being done with a machine just now. */
-  readonly #inHand = new Map<string, number>()
+  readonly #inHand = new InHand()
   /** Something happened to it meanwhile. */
   readonly #touched = new Set<string>()
   #crashed: ((crash: Crash) => void) | undefined
@@ -51,16 +47,10 @@ export class CrashWatch {
   }
 
   /** Work with a machine, in which its end says nothing; what is true afterwards counts. */
-  async during<T>(id: string, work: () => Promise<T>): Promise<T> {
-    this.#inHand.set(id, (this.#inHand.get(id) ?? 0) + 1)
-    try {
-      return await work()
-    } finally {
-      const left = (this.#inHand.get(id) ?? 1) - 1
-      if (left > 0) this.#inHand.set(id, left)
-      else this.#inHand.delete(id)
-      if (left === 0 && this.#touched.delete(id)) void this.#look(id, 'report')
-    }
+  during<T>(id: string, work: () => Promise<T>): Promise<T> {
+    return this.#inHand.during(id, work, () => {
+      if (this.#touched.delete(id)) void this.#look(id, 'report')
+    })
   }
 
   /**
@@ -148,8 +138,6 @@ export async function reasonOf(
 ): Promise<string> {
   const { ExitCode, OOMKilled } = state
   const memory = OOMKilled ? ': out of memory' : ''
-  const lines = await lastLines(engine, container, LINES, secrets, signal).catch(() => [])
-  const log = lines.length > 0 ? `; last lines of its log:\n${lines.join('\n')}` : ''
-  const reason = `machine ended with exit code ${ExitCode}${memory}${log}`
-  return reason.length <= MAX_REASON ? reason : `${reason.slice(0, MAX_REASON - 1)}…`
+  const lines = await lastLines(engine, container, CRASH_LINES, secrets, signal).catch(() => [])
+  return crashReason(` with exit code ${ExitCode}${memory}`, lines.join('\n'))
 }
