@@ -1,23 +1,15 @@
 import { DriverError, type SharedNetwork, type Task } from '../../plugins/zos/drivers/driver.ts'
 import {
   type DataOf,
-  type Deployment,
   type Result,
   type Workload,
   type WorkloadOf,
   type WorkloadType,
   workloadId,
 } from '../../plugins/zos/model.ts'
+import { deploymentOf, taskOf } from './zos-storage-task.ts'
 
-/** A workload of this name with this data. */
-export function workloadOf<T extends WorkloadType>(
-  type: T,
-  name: string,
-  data: DataOf[T],
-): WorkloadOf<T> {
-  const more = { version: 0, rawData: '{}', metadata: '', description: '' }
-  return { ...more, name, type, data }
-}
+export { workloadOf } from './zos-storage-task.ts'
 
 export function networkData(
   subnet: string,
@@ -73,21 +65,7 @@ export interface TestTwin {
 /** The tasks of a deployment whose networks all run, and what they told. */
 export function tasksOf(twin: TestTwin, signal: AbortSignal = new AbortController().signal) {
   const { twinId = 7, contractId = 40n, workloads, results = {}, rentContract } = twin
-  const deployment: Deployment = {
-    version: 0,
-    twinId,
-    contractId,
-    metadata: '',
-    description: '',
-    expiration: 0n,
-    signatureRequirement: {
-      requests: [],
-      weightRequired: 0n,
-      signatures: [],
-      signatureStyle: '',
-    },
-    workloads,
-  }
+  const deployment = { ...deploymentOf(workloads), twinId, contractId }
   const told: string[] = []
   const resultOf = (name: string): Result | undefined => {
     if (!workloads.some((one) => one.name === name)) return undefined
@@ -101,19 +79,15 @@ export function tasksOf(twin: TestTwin, signal: AbortSignal = new AbortControlle
   const of = <T extends WorkloadType>(type: T, name: string): Task<T> => {
     const workload = workloads.find((one) => one.name === name && one.type === type)
     if (!workload) throw new Error(`the test has no ${type} ${name}`)
-    return {
+    return taskOf(workload as WorkloadOf<T>, {
       id: workloadId(twinId, contractId, name),
-      workload: workload as WorkloadOf<T>,
       deployment,
-      contract: undefined,
       resultOf,
       network,
-      running: () => [],
-      ownsName: async () => false,
       rentContract: async () => rentContract,
       progress: (text) => void told.push(text),
       signal,
-    }
+    })
   }
   return { of, told }
 }
