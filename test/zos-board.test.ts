@@ -7,7 +7,11 @@ import { type TestContext, test } from 'node:test'
 import { type BoardNews, DriverBoard } from '../plugins/zos/drivers/board.ts'
 import type { Driver, DriverProbe } from '../plugins/zos/drivers/driver.ts'
 import type { WorkloadType } from '../plugins/zos/model.ts'
-import { type RenewedDeployments, renewedDeployments } from '../plugins/zos/wiring/deployments.ts'
+import {
+  type RenewalTimes,
+  type RenewedDeployments,
+  renewedDeployments,
+} from '../plugins/zos/wiring/deployments.ts'
 import { deploymentOf, disk, FakeDriver, inTime, MemoryRegistry } from './helpers/zos-provision.ts'
 import { eventually } from './helpers/zos-registry.ts'
 
@@ -127,7 +131,7 @@ interface Renewing {
   readonly logged: string[]
 }
 
-async function renewing(t: TestContext): Promise<Renewing> {
+async function renewing(t: TestContext, times: RenewalTimes = {}): Promise<Renewing> {
   const folder = mkdtempSync(join(tmpdir(), 'cvmd-zos-board-'))
   const registry = new MemoryRegistry()
   const drivers = new Map<WorkloadType, FakeDriver>([['zmount', new FakeDriver('zmount')]])
@@ -148,7 +152,7 @@ async function renewing(t: TestContext): Promise<Renewing> {
         times: { contract: 20, contractAgain: 10, retry: [10], grace: 2000 },
       },
       { drivers, lacks: (type) => (type === 'volume' ? 'the engine is away' : undefined) },
-      20,
+      { againMs: 20, ...times },
     ),
   }
   t.after(async () => {
@@ -192,7 +196,7 @@ test('deployments stay to be seen while they begin again, and new drivers take p
 })
 
 test('journals that cannot be read while they begin again are tried again', async (t) => {
-  const { registry, deployments, folder, logged } = await renewing(t)
+  const { registry, deployments, folder, logged } = await renewing(t, { waitMs: 30 })
   const [first, second] = [10n, 11n].map((contractId) =>
     deploymentOf([disk('a', 1)], { contractId }),
   )
@@ -249,25 +253,24 @@ test('what this host lacks for now is waited for; what is never offered is refus
   assert.equal(messages()[1], never)
 })
 
-test('what is accepted while they begin again is not forgotten; what is refused is not kept', async (t) => {
+test('what is asked for while they begin again is taken, and not forgotten', async (t) => {
   const { registry, deployments } = await renewing(t)
+  const turns = async (count: number) => {
+    for (let turn = 0; turn < count; turn++) await new Promise((next) => setImmediate(next))
+  }
   for (let round = 0; round < 20; round++) {
-    const deployment = deploymentOf([disk('a', 1)], { contractId: BigInt(100 + round) })
-    registry.agree(deployment)
-    const accepted = deployments.deploy(42, deployment).then(
-      () => true,
-      (error: { kind: string }) => {
-        assert.equal(error.kind, 'unavailable')
-        return false
-      },
-    )
+    const before = deploymentOf([disk('a', 1)], { contractId: BigInt(100 + round) })
+    const meanwhile = deploymentOf([disk('a', 1)], { contractId: BigInt(200 + round) })
+    for (const deployment of [before, meanwhile]) registry.agree(deployment)
+    const accepted = deployments.deploy(42, before)
     // Each time it has come a little further.
-    for (let turn = 0; turn < round; turn++) await new Promise((next) => setImmediate(next))
-    await inTime(deployments.renew(), 'begin again')
-    const known = deployments.list(42).some(({ deployment: { contractId } }) => {
-      return contractId === BigInt(100 + round)
-    })
-    assert.equal(known, await accepted, `round ${round}`)
+    await turns(round)
+    const renewed = deployments.renew()
+    await turns(round)
+    await inTime(Promise.all([deployments.deploy(42, meanwhile), accepted, renewed]), 'begin again')
+    const known = deployments.list(42).map(({ deployment: { contractId } }) => contractId)
+    assert.ok(known.includes(before.contractId), `round ${round}`)
+    assert.ok(known.includes(meanwhile.contractId), `round ${round}`)
   }
 })
 
