@@ -320,6 +320,12 @@ test('what belongs to other containers or to the engine is left out', () => {
   ])
 })
 
+test('what a list of networks holds that is no name is left out', () => {
+  const { composition, warned } = read({ networks: ['a', { toString: [] }, null, 1] })
+  assert.deepEqual(Object.keys(composition.networks ?? {}), ['1', 'a'])
+  assert.equal(warned.length, 2)
+})
+
 test('any JSON in any field: read, or left out with a warning or an issue', () => {
   const names = ['command', 'environment', 'ports', 'volumes', 'networks', 'healthcheck', 'ulimits']
   const others = ['devices', 'tmpfs', 'extra_hosts', 'cpus', 'restart', 'security_opt', 'x']

@@ -300,9 +300,11 @@ test('dependencies: circles are refused, unknown services forgotten', () => {
     paths(() => parseLocalTarget(self)),
     ['local.apps.1.services.1.depends_on'],
   )
-  const unknown = parseLocalTarget(local({ 1: localService({ depends_on: ['x'] }) }))
-  assert.deepEqual(unknown.target.apps[0]?.services[0]?.dependsOn, [])
-  assert.equal(unknown.warnings.length, 1)
+  for (const name of ['x', { toString: [] }]) {
+    const unknown = parseLocalTarget(local({ 1: localService({ depends_on: [name] }) }))
+    assert.deepEqual(unknown.target.apps[0]?.services[0]?.dependsOn, [])
+    assert.equal(unknown.warnings.length, 1)
+  }
   const lost = local({ 1: localService({ network_mode: 'service:x' }) })
   assert.deepEqual(
     paths(() => parseLocalTarget(lost)),

@@ -1,6 +1,7 @@
 import { MAX_ITEMS } from './limits.ts'
 import type { Dependency, DependencyCondition } from './model.ts'
 import { isObject, type Place } from './place.ts'
+import { readNamed } from './values.ts'
 
 const CONDITIONS: Readonly<Record<string, DependencyCondition>> = {
   service_started: 'started',
@@ -11,12 +12,8 @@ const CONDITIONS: Readonly<Record<string, DependencyCondition>> = {
 /** `depends_on` of compose: a list of names, or a map to `{condition}`; one entry per service. */
 export function readDependencies(value: unknown, place: Place): Dependency[] {
   if (value === undefined || value === null) return []
-  const entries: [string, unknown][] | undefined = Array.isArray(value)
-    ? value.map((name): [string, unknown] => [String(name), undefined])
-    : isObject(value)
-      ? Object.entries(value)
-      : undefined
-  if (entries === undefined || entries.length > MAX_ITEMS) {
+  const entries = readNamed(value)
+  if (entries === undefined) {
     place.issue(`must be a list or an object of at most ${MAX_ITEMS} services`)
     return []
   }

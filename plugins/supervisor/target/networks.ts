@@ -1,7 +1,7 @@
 import type { NetworkAttachment, NetworkMode } from './composition-model.ts'
 import { MAX_ITEMS } from './limits.ts'
 import { isObject, type Place } from './place.ts'
-import { readText, readWord, readWords } from './values.ts'
+import { readNamed, readText, readWord, readWords } from './values.ts'
 
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$/
 const ALIAS = /^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,254}$/
@@ -23,12 +23,8 @@ export function readAttachments(
   value: unknown,
   place: Place,
 ): Record<string, NetworkAttachment> | undefined {
-  const entries: [string, unknown][] | undefined = Array.isArray(value)
-    ? value.map((name): [string, unknown] => [String(name), null])
-    : isObject(value)
-      ? Object.entries(value)
-      : undefined
-  if (entries === undefined || entries.length > MAX_ITEMS) {
+  const entries = readNamed(value)
+  if (entries === undefined) {
     return place.warn(`is left out: it must be a list or an object of at most ${MAX_ITEMS} names`)
   }
   const attachments = new Map<string, NetworkAttachment>()

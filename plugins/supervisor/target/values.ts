@@ -14,6 +14,22 @@ export function readText(value: unknown, place: Place, most = MAX_WORD): string 
   return text
 }
 
+/**
+ * Compose's list of names, or map from names to more about each; undefined for neither, or too
+ * many. What a list holds that is no name has the empty one.
+ */
+export function readNamed(value: unknown): [string, unknown][] | undefined {
+  const entries = Array.isArray(value)
+    ? value.map((name): [string, unknown] => [isName(name) ? `${name}` : '', undefined])
+    : isObject(value)
+      ? Object.entries(value)
+      : []
+  const fits = typeof value === 'object' && value !== null && entries.length <= MAX_ITEMS
+  return fits ? entries : undefined
+}
+
+const isName = (value: unknown) => typeof value === 'string' || typeof value === 'number'
+
 /** A text of one form. */
 export function readWord(value: unknown, place: Place, form: RegExp): string | undefined {
   const text = readText(value, place)
