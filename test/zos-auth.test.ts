@@ -110,8 +110,8 @@ test('a token names its twin, where the registry says what the key is and where 
   assert.equal(await by({ ...CLAIMS, exp: NOW - 9 }), 42)
   // More than once: a token is good until it expires.
   const authorization = token(ED, CLAIMS).replace('Bearer', 'bearer')
-  for (const changesState of [true, true]) {
-    assert.equal(await auth.authenticate(request({ authorization }, { changesState })), 42)
+  for (const once of [true, true]) {
+    assert.equal(await auth.authenticate(request({ authorization }, { once })), 42)
   }
 })
 
@@ -205,8 +205,7 @@ test('a challenge that is wrong is refused with what is wrong', async () => {
 test('a challenge changes something once; reading is free', async () => {
   const { auth, pass } = rig()
   const header = challenge(SR, NOW, 43)
-  const change = (text: string) =>
-    auth.authenticate(request({ 'x-auth': text }, { changesState: true }))
+  const change = (text: string) => auth.authenticate(request({ 'x-auth': text }, { once: true }))
   const read = (text: string) => auth.authenticate(request({ 'x-auth': text }))
   assert.equal(await read(header), 43)
   assert.equal(await change(header), 43)
@@ -225,7 +224,7 @@ test('a challenge changes something once; reading is free', async () => {
 test('what was signed before the start may have been used before it, for a minute', async () => {
   const { auth, pass } = createFresh()
   const change = (header: string) =>
-    auth.authenticate(request({ 'x-auth': header }, { changesState: true }))
+    auth.authenticate(request({ 'x-auth': header }, { once: true }))
   await refused(change(challenge(ED, NOW - 1, 42)), /used before the daemon started/)
   assert.equal(await change(challenge(ED, NOW, 42)), 42)
   pass(69)
@@ -252,7 +251,7 @@ test('a clock that jumps makes no used challenge good again, and no fresh one ba
   for (const jump of [3600, -3600]) {
     const { auth, clock, pass } = rig()
     const change = (header: string) =>
-      auth.authenticate(request({ 'x-auth': header }, { changesState: true }))
+      auth.authenticate(request({ 'x-auth': header }, { once: true }))
     const used = challenge(ED, NOW, 42)
     const other = challenge(SR, NOW - 5, 43)
     await change(used)
@@ -275,7 +274,7 @@ test('a clock that was wrong at the start and is set right stops nobody for long
   const { auth, clock, pass } = createFresh()
   clock.wall -= 3600
   const change = (at: number) =>
-    auth.authenticate(request({ 'x-auth': challenge(ED, at, 42) }, { changesState: true }))
+    auth.authenticate(request({ 'x-auth': challenge(ED, at, 42) }, { once: true }))
   await refused(change(NOW - 3600), /used before the daemon started/)
   pass(70)
   assert.equal(await change(NOW - 3600 + 70), 42)
@@ -284,7 +283,7 @@ test('a clock that was wrong at the start and is set right stops nobody for long
 test('what is remembered is bounded for each twin', async () => {
   const { auth } = rig()
   const change = (signer: typeof SR, id: number) =>
-    auth.authenticate(request({ 'x-auth': challenge(signer, NOW, id) }, { changesState: true }))
+    auth.authenticate(request({ 'x-auth': challenge(signer, NOW, id) }, { once: true }))
   for (let count = 0; count < 128; count++) assert.equal(await change(SR, 43), 43)
   await refused(change(SR, 43), /^twin 43 changed something 128 times/, 'unavailable')
   assert.equal(await change(ED, 42), 42)

@@ -49,7 +49,7 @@ export function request(
     header: (name) => headers[name],
     unixSocket: false,
     peer: '203.0.113.9',
-    changesState: false,
+    once: false,
     ...more,
   }
 }

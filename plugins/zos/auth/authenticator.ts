@@ -25,8 +25,8 @@ export interface Credentials {
   readonly unixSocket: boolean
   /** Who shares a count of failures, as `peerGroup` of `src/auth/throttle.ts` gives it. */
   readonly peer: string
-  /** Whether the command changes anything: it is then taken once for each `X-Auth`. */
-  readonly changesState: boolean
+  /** Whether an `X-Auth` is good for it once only. */
+  readonly once: boolean
   readonly signal?: AbortSignal | undefined
 }
 
@@ -77,7 +77,7 @@ export function createAuthenticator(options: AuthenticatorOptions): Authenticato
     })
     // Again, for it may have waited for the registry.
     checkChallengeTime(challenge, clocks.wall() / 1000)
-    if (credentials.changesState) replays.take(challenge)
+    if (credentials.once) replays.take(challenge)
     return challenge.twinId
   }
 

@@ -21,7 +21,7 @@ export interface HttpParts {
     /** Whether the daemon is a grid node by now, which answers what anybody may read. */
     isNode(): boolean
     /** The twin that sends a request; undefined when it does not say. */
-    twinOf(c: Context<PluginEnv>, changes: boolean): Promise<number | undefined>
+    twinOf(c: Context<PluginEnv>, once: boolean): Promise<number | undefined>
     /** Undefined where the registry is no document of this daemon. */
     readonly document: RegistryDocument | undefined
   }>
@@ -53,9 +53,11 @@ const Hashed = z.object({
 /** Commands that are accepted now and done later. */
 const ACCEPTED: ReadonlySet<string> = new Set(['zos.deployment.deploy', 'zos.deployment.update'])
 
-/** Commands that change something: a request of theirs is taken once. */
-const CHANGES: ReadonlySet<string> = new Set([
-  ...ACCEPTED,
+/**
+ * Commands that change something by the word of their caller alone: a challenge is good for one of
+ * them. Deployments carry the signature of their twin, and are of no use a second time.
+ */
+const ONCE: ReadonlySet<string> = new Set([
   'zos.admin.set_public_nic',
   'zos.network.admin.set_public_nic',
 ])
@@ -81,7 +83,7 @@ export function zosRoutes(parts: HttpParts) {
           if (!parts.isWanted() && !parts.isBelieved(c)) throw noNode()
           const { commands, twinOf, isNode } = await open()
           const free = (commands.classOf(command) ?? 'any') === 'any' && !requireAuth && isNode()
-          const twin = free ? undefined : await twinOf(c, CHANGES.has(command))
+          const twin = free ? undefined : await twinOf(c, ONCE.has(command))
           if (twin === undefined && !isNode()) throw noNode()
           if (requireAuth && twin === undefined) {
             throw new ZosError('authentication', 'this node answers only twins it knows')

@@ -33,7 +33,7 @@ export interface Zos {
   /** By its configuration, or because a registry is in force. */
   isNode(): boolean
   /** The twin that sends a request; undefined when it does not say. */
-  twinOf(c: Context<PluginEnv>, changes: boolean): Promise<number | undefined>
+  twinOf(c: Context<PluginEnv>, once: boolean): Promise<number | undefined>
   notReady(): string | undefined
   stop(): Promise<void>
 }
@@ -156,12 +156,12 @@ async function build(context: ZosContext, stops: Stop[]): Promise<Omit<Zos, 'sto
     commands,
     document,
     isNode: () => isNode(config) || registry.notReady() === undefined,
-    twinOf: (c, changesState) =>
+    twinOf: (c, once) =>
       authenticator.authenticate({
         header: (name) => c.req.header(name),
         unixSocket: c.env.peer().address === 'unix',
         peer: peerGroup(c.env as Exchange),
-        changesState,
+        once,
         signal: c.req.raw.signal,
       }),
     notReady: () => {
