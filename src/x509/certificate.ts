@@ -2,7 +2,14 @@ import type { KeyObject } from 'node:crypto'
 import { EvidenceError } from '../attest/evidence-error.ts'
 import { DerReader, TAG } from './der-read.ts'
 import { type Name, readName } from './name.ts'
-import { type EcdsaHash, isSignedBy, readPublicKey, readSigned, type Signed } from './signed.ts'
+import {
+  curveOf,
+  type EcdsaHash,
+  isSignedBy,
+  readPublicKey,
+  readSigned,
+  type Signed,
+} from './signed.ts'
 
 /** A version 3 certificate (RFC 5280 §4.1), with what a verifier of evidence asks of it. */
 export interface Certificate {
@@ -140,11 +147,8 @@ function readExtensions(reader: DerReader): Map<string, Extension> {
 }
 
 function readKey(spki: Uint8Array): Pick<Certificate, 'publicKey' | 'curve'> {
-  const publicKey = readPublicKey(spki, 'certificate')
-  const algorithm = new DerReader(spki, 'certificate').enter(TAG.sequence).enter(TAG.sequence)
-  const isEc = algorithm.oid() === '1.2.840.10045.2.1'
-  const curve = isEc && algorithm.next === TAG.oid ? CURVES[algorithm.oid()] : undefined
-  return { publicKey, curve }
+  const curve = CURVES[curveOf(spki, 'certificate') ?? '']
+  return { publicKey: readPublicKey(spki, 'certificate'), curve }
 }
 
 // RFC 5480 §2.1.1.1.

@@ -72,18 +72,51 @@ export function isRawSignedBy(
 }
 
 /**
- * A public key from its SubjectPublicKeyInfo.
+ * A public key from its SubjectPublicKeyInfo. One on an elliptic curve has to name its curve, and to
+ * be a point of it: Node 20 reads the point at infinity too, and ends the process when such a key is
+ * looked at or used.
  *
  * @param what What is being read, for messages.
- * @throws {EvidenceError} `KEY_UNUSABLE`: of no known kind, or no point of its curve.
+ * @throws {EvidenceError} `DER_MALFORMED`, or `KEY_UNUSABLE`: of no known kind, or no such point.
  */
 export function readPublicKey(spki: Uint8Array, what: string): KeyObject {
+  const { isEc, curve, first } = readKind(spki, what)
   try {
+    if (isEc && (curve === undefined || !POINTS.includes(first))) {
+      throw new RangeError('it is no point of a named curve')
+    }
     return createPublicKey({ key: Buffer.from(spki), format: 'der', type: 'spki' })
   } catch (cause) {
     const message = `Cannot read ${what}: its public key cannot be used`
     throw new EvidenceError('KEY_UNUSABLE', message, { cause })
   }
+}
+
+/**
+ * Object identifier of the curve of an elliptic curve key; undefined for others.
+ *
+ * @throws {EvidenceError} `DER_MALFORMED`.
+ */
+export const curveOf = (spki: Uint8Array, what: string): string | undefined =>
+  readKind(spki, what).curve
+
+/** First octets of a point that is not at infinity, compressed or not (SEC 1 §2.3.3). */
+const POINTS: readonly (number | undefined)[] = [0x02, 0x03, 0x04]
+
+/** RFC 5480 §2.1.1. */
+const ID_EC_PUBLIC_KEY = '1.2.840.10045.2.1'
+
+/** @returns `first`: the first octet of the key itself. */
+function readKind(spki: Uint8Array, what: string) {
+  const reader = new DerReader(spki, what)
+  const outer = reader.enter(TAG.sequence)
+  reader.end()
+  const algorithm = outer.enter(TAG.sequence)
+  const isEc = algorithm.oid() === ID_EC_PUBLIC_KEY
+  const curve = isEc && algorithm.next === TAG.oid ? algorithm.oid() : undefined
+  const [first] = outer.wholeBits()
+  outer.end()
+  return { isEc, curve, first }
 }
 
 function readHash(algorithm: Uint8Array, what: string): EcdsaHash | undefined {
