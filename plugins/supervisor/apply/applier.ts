@@ -1,71 +1,43 @@
 import { setImmediate } from 'node:timers'
 import type { Engine } from '../../../src/engine/engine.ts'
-import { isEngineError } from '../../../src/engine/error.ts'
 import { messageOf } from '../../../src/errors.ts'
 import type { EventSink } from '../../../src/events/sink.ts'
-import type { ComposeContext } from '../compose/context.ts'
-import { desiredState } from '../compose/desired.ts'
 import { imageKey } from '../compose/image-key.ts'
 import { isOldName } from '../compose/names.ts'
 import type { SupervisorSubnet } from '../compose/supervisor-network.ts'
 import type { EngineState } from '../engine-state/engine-state.ts'
-import { LockError, type Locks } from '../locks/locks.ts'
-import type { Current } from '../plan/current.ts'
-import { serviceKey } from '../plan/current.ts'
-import type { Desired } from '../plan/desired.ts'
-import type { PlanOptions } from '../plan/options.ts'
-import { plan } from '../plan/plan.ts'
-import { needsLock, type Round, type Step, type WaitKind } from '../plan/steps.ts'
+import type { Locks } from '../locks/locks.ts'
+import type { CurrentContainer } from '../plan/current.ts'
 import type { Memory } from '../store/memory.ts'
 import type { Target, TargetApp } from '../target/model.ts'
-import { readSettings, type Settings } from '../target/settings.ts'
+import type { Settings } from '../target/settings.ts'
 import { HandoverWatch } from './handover-watch.ts'
-import { type Hands, StaleStep } from './hands.ts'
+import type { Hands } from './hands.ts'
+import { pullImage } from './images.ts'
 import { Lane } from './lane.ts'
-import { Operation } from './operation.ts'
-import { perform } from './perform.ts'
+import { Planning, type PlanningOptions } from './planning.ts'
 import { Pulls, type PullsOptions } from './pulls.ts'
+import { Requests } from './requests.ts'
+import { Rounds } from './rounds.ts'
 import { SupervisorError } from './supervisor-error.ts'
-import { abortable, limited } from './waiting.ts'
 
-export interface ApplierOptions {
+export interface ApplierOptions
+  extends Pick<PlanningOptions, 'state' | 'memory' | 'context' | 'policy' | 'localMode'> {
   readonly engine: Engine
   readonly state: EngineState
   readonly memory: Memory
   readonly locks: Locks
-  readonly context: () => ComposeContext
   readonly subnet?: SupervisorSubnet | undefined
   readonly events: EventSink
   readonly credentialsOf?: PullsOptions['credentialsOf']
-  /** What does not change from plan to plan. */
-  readonly policy: Pick<PlanOptions, 'bootTime' | 'replaceVolumes' | 'trial'>
-  /** Volumes and images of apps that go stay. */
-  readonly localMode: () => boolean
   /** Something that is shown has changed. */
   readonly onChange: () => void
 }
 
-/** Until a name of an image whose removal failed is tried again. */
-const REMOVAL_RETRY_MS = 10 * 60_000
-/** After an engine that went away in the middle of a step, or a step for what is not so. */
-const SOON_MS = 200
 /** After a plan could not be made. */
 const REPLAN_MS = 5000
-/** An operation waits at most this long for the one before it (spec §8.3). */
-const TURN_MS = 10_000
-/** The longest operation (spec §1). */
-const OPERATION_MS = 15 * 60_000
 /** Timers of JavaScript count in 31 bits. */
 const MAX_TIMER_MS = 2 ** 31 - 1
-
-/** What keeps nothing from being applied. */
-const QUIET: ReadonlySet<WaitKind> = new Set<WaitKind>([
-  'reboot',
-  'volume-changed',
-  'failed-update',
-  'name-taken',
-  'rejected',
-])
 
 /**
  * Makes plans and has them done (spec §16, §23.1): whenever something changed, one plan for all,
@@ -75,19 +47,18 @@ export class Applier {
   readonly lanes = new Map<number, Lane>()
   readonly shared = new Lane(undefined)
   readonly pulls: Pulls
+  readonly requests: Requests
+  readonly hands: Hands
   /** By container id: what is being done with it. */
   readonly doings = new Map<string, 'Starting' | 'Stopping'>()
   /** An image came since everything was applied last. */
   downloaded = false
   readonly #options: ApplierOptions
-  readonly #hands: Hands
+  readonly #planning: Planning
+  readonly #rounds: Rounds
   readonly #watch: HandoverWatch
   readonly #abort = new AbortController()
-  readonly #failedRemovals = new Map<string, number>()
   readonly #suspensions = new Set<object>()
-  #target: Target | undefined
-  #settings: Settings = readSettings({})
-  #desired: Desired | undefined
   #started = false
   /** Why no plan could be made last. */
   #planProblem: string | undefined
@@ -96,32 +67,19 @@ export class Applier {
 
   constructor(options: ApplierOptions) {
     this.#options = options
-    const { engine, state, memory, locks, context, subnet, credentialsOf, onChange } = options
-    const { signal } = this.#abort
+    const { engine, state, memory, locks, context, subnet, onChange } = options
     this.#watch = new HandoverWatch(locks.folders, () => this.kick())
-    this.pulls = new Pulls({
-      credentialsOf,
-      maxRetryMs: () => this.#settings.pollIntervalMs,
-      pull: async (image, call) => {
-        this.note(`image ${image} is being pulled`)
-        await memory.ownImage(imageKey(image))
-        call.signal.throwIfAborted()
-        await engine.images.pull(image, call)
-        await state.refreshImage(image, call.signal)
-        if (state.imageId(image) !== undefined) return
-        throw new Error('the engine says that it was pulled, and does not have it')
-      },
-      onChange: () => {
-        onChange()
-        this.kick()
-      },
-      onEnd: (image, problem) => {
-        if (problem === undefined) this.downloaded = true
-        if (problem === undefined) this.note(`image ${image} is here`)
-        else this.note(`image ${image} could not be pulled: ${problem}`, 'warn')
-      },
+    this.pulls = this.#makePulls()
+    this.#planning = new Planning({
+      ...options,
+      underWay: () => ({
+        downloads: this.pulls.downloads,
+        failedPulls: this.pulls.failed,
+        failedRemovals: this.#rounds.failedRemovals(),
+        handoverFiles: this.#watch.found,
+      }),
     })
-    this.#hands = {
+    this.hands = {
       engine,
       state,
       memory,
@@ -138,20 +96,28 @@ export class Applier {
       },
       reasons: new Map(),
       note: (message, level) => this.note(message, level),
-      signal,
+      signal: this.#abort.signal,
     }
+    this.#rounds = new Rounds({
+      hands: this.hands,
+      locks,
+      settings: () => this.settings,
+      onStale: () => this.#planning.outdate(),
+    })
+    this.requests = new Requests({
+      assertReady: () => this.#assertReady(),
+      lane: (appId) => this.lane(appId),
+      occupy: (lane, work) => this.#occupy(lane, work),
+      kick: () => this.kick(),
+    })
   }
 
   get target(): Target | undefined {
-    return this.#target
+    return this.#planning.target
   }
 
   get settings(): Settings {
-    return this.#settings
-  }
-
-  get hands(): Hands {
-    return this.#hands
+    return this.#planning.settings
   }
 
   /** Why nothing can be planned; undefined: it can. */
@@ -164,7 +130,7 @@ export class Applier {
   }
 
   appOf(appId: number): TargetApp | undefined {
-    return this.#target?.apps.find((app) => app.appId === appId)
+    return this.#planning.appOf(appId)
   }
 
   note(message: string, level: 'info' | 'warn' = 'info'): void {
@@ -192,9 +158,7 @@ export class Applier {
 
   /** A target in force: what failed before gets a new chance, and pulls nobody wants end. */
   setTarget(target: Target, { force = false } = {}): void {
-    this.#target = target
-    this.#settings = readSettings(target.config)
-    this.#desired = undefined
+    this.#planning.setTarget(target)
     this.forgive()
     if (force) for (const { appId } of target.apps) this.lane(appId).forced = true
     const wanted = new Set(
@@ -206,7 +170,7 @@ export class Applier {
 
   /** Environment and names may be others now. */
   contextChanged(): void {
-    this.#desired = undefined
+    this.#planning.outdate()
     this.kick()
   }
 
@@ -245,58 +209,24 @@ export class Applier {
 
   /** Whether the app has anything to do, or to wait for that will come by itself. */
   isApplying(lane: Lane): boolean {
-    // No plan was made yet for what is wanted now.
-    if (this.#target !== undefined && this.#desired === undefined) return true
-    if (lane.busy !== undefined || lane.operation !== undefined) return true
-    return lane.round.steps.length > 0 || lane.round.waits.some(({ kind }) => !QUIET.has(kind))
+    return this.#planning.outdated || lane.atWork
   }
 
-  /**
-   * Does work alone in an app's lane, after what is under way there.
-   *
-   * @throws {LockError} `LOCKS_BUSY` when that takes too long.
-   */
-  async exclusively<T>(appId: number, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-    this.#assertReady()
-    const lane = this.lane(appId)
-    return await this.#inTurn(lane, signal, async () => {
-      while (lane.busy)
-        await abortable(
-          lane.busy.catch(() => {}),
-          signal,
-        )
-      const run = work()
-      this.#occupy(lane, run)
-      return await run
-    })
-  }
-
-  /** Has an operation done; errors are those of its steps. */
-  async operate(
-    appId: number,
-    signal: AbortSignal,
-    begin: () => Operation | Promise<Operation>,
-  ): Promise<void> {
-    this.#assertReady()
-    const lane = this.lane(appId)
-    await this.#inTurn(lane, signal, async () => {
-      while (lane.busy) await abortable(lane.busy, signal)
-      const begun = lane.unlock().then(begin)
-      this.#occupy(lane, begun)
-      const operation = await begun
-      const limit = limited(signal, OPERATION_MS, () => {
-        return new SupervisorError('OPERATION_FAILED', 'Cannot finish: it takes too long')
-      })
-      try {
-        lane.operation = operation
-        lane.forgive()
+  #makePulls(): Pulls {
+    const { credentialsOf, onChange } = this.#options
+    return new Pulls({
+      credentialsOf,
+      maxRetryMs: () => this.settings.pollIntervalMs,
+      pull: (image, call) => pullImage(image, call, this.hands),
+      onChange: () => {
+        onChange()
         this.kick()
-        await abortable(operation.done, limit.signal)
-      } finally {
-        limit.end()
-        lane.operation = undefined
-        this.kick()
-      }
+      },
+      onEnd: (image, problem) => {
+        if (problem === undefined) this.downloaded = true
+        if (problem === undefined) this.note(`image ${image} is here`)
+        else this.note(`image ${image} could not be pulled: ${problem}`, 'warn')
+      },
     })
   }
 
@@ -308,25 +238,6 @@ export class Applier {
     if (!state.connected) {
       const message = `The container engine does not answer: ${state.problem}`
       throw new SupervisorError('ENGINE_AWAY', message)
-    }
-  }
-
-  async #inTurn<T>(lane: Lane, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-    const before = lane.turn
-    let pass = () => {}
-    lane.turn = new Promise<void>((resolve) => {
-      pass = () => before.then(() => resolve())
-    })
-    try {
-      const limit = limited(signal, TURN_MS, () => LockError.bySupervisor(lane.appId ?? 0))
-      try {
-        await abortable(before, limit.signal)
-      } finally {
-        limit.end()
-      }
-      return await work()
-    } finally {
-      pass()
     }
   }
 
@@ -357,19 +268,21 @@ export class Applier {
 
   #tick(): void {
     const { state } = this.#options
-    const target = this.#target
+    const { target } = this
     // Without a target nothing is known about what should be: everything stays.
     if (!this.#started || this.suspended || !state.connected || target === undefined) return
-    this.#desired ??= desiredState(target, this.#options.context())
-    const current = this.#current()
-    const whole = plan(current, this.#desired, this.#planOptions())
-    this.#watchHandovers(current)
+    const current = this.#planning.current()
+    const recreate = this.#recreated()
+    const whole = this.#planning.plan(target, current, recreate)
+    this.#watchHandovers(current.containers)
     for (const appId of this.lanes.keys()) {
       if (!whole.apps.has(appId)) this.lane(appId).round = { steps: [], waits: [] }
     }
     for (const [appId, round] of whole.apps) {
       const lane = this.lane(appId)
-      lane.round = lane.operation?.clearing ? this.#clearing(current, appId) : round
+      lane.round = lane.operation?.clearing
+        ? this.#planning.clearing(appId, current, recreate)
+        : round
       this.#advance(lane)
     }
     this.shared.round = whole.shared
@@ -380,57 +293,19 @@ export class Applier {
     const applying = [...this.lanes.values()].some((lane) => this.isApplying(lane))
     if (!applying) {
       this.downloaded = false
-      this.#forget(target)
+      this.#planning.forgetGone(target).catch((error) => this.note(messageOf(error), 'warn'))
     }
     this.#arm()
     this.#options.onChange()
   }
 
-  /** What a purge does first: all containers and volumes of the app go, its images stay. */
-  #clearing(current: Current, appId: number): Round {
-    const app = this.#desired?.apps.find((one) => one.appId === appId)
-    if (app === undefined) return { steps: [], waits: [] }
-    const options = { ...this.#planOptions(), clearVolumesOf: new Set([appId]), keepImages: true }
-    const round = plan(current, { apps: [Operation.nothingOf(app)] }, options).apps.get(appId)
-    const steps = round?.steps.filter(({ kind }) => kind !== 'note-commit') ?? []
-    return { steps, waits: round?.waits ?? [] }
+  /** Containers that operations want made anew. */
+  #recreated(): Set<string> {
+    const operations = [...this.lanes.values()].map(({ operation }) => operation)
+    return new Set(operations.flatMap((operation) => [...(operation?.recreate ?? [])]))
   }
 
-  #planOptions(): PlanOptions {
-    const recreate = new Set<string>()
-    for (const { operation } of this.lanes.values()) {
-      for (const id of operation?.recreate ?? []) recreate.add(id)
-    }
-    const local = this.#options.localMode()
-    return {
-      ...this.#options.policy,
-      now: Date.now(),
-      keepVolumes: local,
-      keepImages: local,
-      recreate,
-      clearVolumesOf: new Set(),
-    }
-  }
-
-  #current(): Current {
-    const { state, memory } = this.#options
-    const now = Date.now()
-    for (const [name, until] of this.#failedRemovals) {
-      if (until <= now) this.#failedRemovals.delete(name)
-    }
-    return {
-      ...state.objects(memory.images),
-      downloads: this.pulls.downloads,
-      failedPulls: this.pulls.failed,
-      failedRemovals: new Set(this.#failedRemovals.keys()),
-      halted: memory.halts,
-      handoverFiles: this.#watch.found,
-      failedUpdates: memory.failedUpdates,
-      commits: memory.commits,
-    }
-  }
-
-  #watchHandovers({ containers }: Current): void {
+  #watchHandovers(containers: readonly CurrentContainer[]): void {
     this.#watch.watch(containers.filter(({ name, serviceName }) => isOldName(name, serviceName)))
   }
 
@@ -457,7 +332,7 @@ export class Applier {
         lane.retryAt = Date.now() + REPLAN_MS
         return
       }
-      this.#occupy(lane, this.#doRound(lane, round.steps))
+      this.#occupy(lane, this.#rounds.do(lane, round.steps))
       return
     }
     if (this.isApplying(lane)) lane.forgive()
@@ -465,84 +340,11 @@ export class Applier {
     if (lane.held) this.#occupy(lane, lane.unlock())
   }
 
-  async #doRound(lane: Lane, steps: readonly Step[]): Promise<void> {
-    const locked = steps.filter(needsLock)
-    const free = steps.filter((step) => !needsLock(step))
-    const attempts = free.map((step) => this.#attempt(lane, step))
-    if (locked.length > 0) attempts.push(this.#underLock(lane, locked))
-    else if (lane.held) attempts.push(lane.unlock())
-    const results = await Promise.allSettled(attempts)
-    const errors = results.flatMap((result) =>
-      result.status === 'rejected' ? [result.reason as unknown] : [],
-    )
-    const [first] = errors
-    if (first === undefined) lane.stale = 0
-    else await this.#failed(lane, errors.find((error) => !(error instanceof StaleStep)) ?? first)
-  }
-
-  async #underLock(lane: Lane, steps: readonly Step[]): Promise<void> {
-    const { appId, operation } = lane
-    if (appId === undefined) return
-    const { locks, state } = this.#options
-    const wanted = this.appOf(appId)?.services.map(({ serviceName }) => serviceName) ?? []
-    const there = [...state.containers()]
-      .filter((one) => one.appId === appId)
-      .map(({ serviceName }) => serviceName)
-    lane.held ??= await locks.acquire([appId], {
-      services: () => new Set([...wanted, ...there]),
-      force: lane.forced || operation?.force === true,
-      override: this.#settings.overrideLock,
-      ...(operation ? {} : { waitMs: Number.POSITIVE_INFINITY }),
-      signal: this.#abort.signal,
-    })
-    const results = await Promise.allSettled(steps.map((step) => this.#attempt(lane, step)))
-    const failed = results.find((result) => result.status === 'rejected')
-    if (failed) throw failed.reason
-  }
-
-  async #attempt(lane: Lane, step: Step): Promise<void> {
-    try {
-      await perform(step, lane.appId ?? 0, this.#hands)
-    } catch (error) {
-      if (step.kind !== 'remove-image' || this.#abort.signal.aborted) throw error
-      // Somebody uses it in a way that is not seen here: that is no failure (spec §24.8).
-      this.#failedRemovals.set(step.image, Date.now() + REMOVAL_RETRY_MS)
-      this.note(`image ${step.image} could not be removed: ${messageOf(error)}`)
-    }
-  }
-
-  async #failed(lane: Lane, error: unknown): Promise<void> {
-    if (this.#abort.signal.aborted) return
-    await lane.unlock()
-    if (error instanceof StaleStep && lane.stale++ < 2) {
-      this.#desired = undefined
-      lane.retryAt = Date.now() + SOON_MS
-      return
-    }
-    const away = isEngineError(error, 'ENGINE_UNREACHABLE')
-    const message = messageOf(error)
-    if (away) lane.retryAt = Date.now() + SOON_MS
-    const { operation } = lane
-    if (operation) operation.fail(asOperationError(error, away))
-    // What an operation could not do may not be needed without it.
-    if (away || operation) return
-    const delay = lane.fail(message, this.#settings.pollIntervalMs)
-    const whose = lane.appId === undefined ? 'what all apps share' : `app ${lane.appId}`
-    const locked = error instanceof Error && error.name === 'LockError'
-    const seconds = Math.ceil(delay / 1000)
-    this.note(
-      locked
-        ? `Updates are locked, retrying in ${seconds}s. Reason: ${message}`
-        : `${whose} could not be applied, retrying in ${seconds}s: ${message}`,
-      'warn',
-    )
-  }
-
   /** Comes back when something is due by time. */
   #arm(): void {
     clearTimeout(this.#timer)
     const now = Date.now()
-    const times: number[] = [...this.#failedRemovals.values()]
+    const times: number[] = [...this.#rounds.removalTimes()]
     for (const { retryAt, busy, round } of [this.shared, ...this.lanes.values()]) {
       if (busy) continue
       if (retryAt > now) times.push(retryAt)
@@ -552,25 +354,4 @@ export class Applier {
     const delay = Math.min(Math.max(Math.min(...times) - now, 1), MAX_TIMER_MS)
     this.#timer = setTimeout(() => this.#tickSafely(), delay)
   }
-
-  /** Everything is as it should be: what was remembered about what is gone goes. */
-  #forget(target: Target): void {
-    const { memory, state } = this.#options
-    const services = new Set<string>()
-    for (const app of target.apps) {
-      for (const { serviceName } of app.services) services.add(serviceKey(app.appId, serviceName))
-    }
-    const ids = new Set<string>()
-    for (const { id, appId, serviceName } of state.containers()) {
-      ids.add(id)
-      services.add(serviceKey(appId, serviceName))
-    }
-    memory.retain(services, ids).catch((error) => this.note(messageOf(error), 'warn'))
-  }
-}
-
-function asOperationError(error: unknown, away: boolean): unknown {
-  if (error instanceof Error && error.name === 'LockError') return error
-  const code = away ? 'ENGINE_AWAY' : 'OPERATION_FAILED'
-  return new SupervisorError(code, messageOf(error), { cause: error })
 }

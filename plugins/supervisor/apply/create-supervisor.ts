@@ -160,14 +160,10 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     throw new SupervisorError('ENGINE_AWAY', message)
   }
 
-  function boxesOf(appId: number): KnownContainer[] {
-    return [...state.containers()].filter((one) => one.appId === appId)
-  }
-
   /** The container that a request about a service is for. */
   function boxOf({ appId, serviceName }: ServiceId): KnownContainer {
     assertEngine()
-    const boxes = boxesOf(appId)
+    const boxes = state.containersOf(appId)
     const app = applier.appOf(appId)
     if (app === undefined && boxes.length === 0) throw SupervisorError.appNotFound()
     const { main } = rolesOf(
@@ -195,7 +191,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
   ): Promise<void> {
     assertEngine()
     if (applier.appOf(appId) === undefined) throw SupervisorError.notInstalled(appId)
-    await applier.operate(appId, signal, async () => {
+    await applier.requests.operate(appId, signal, async () => {
       const app = applier.appOf(appId)
       if (app === undefined) throw SupervisorError.notInstalled(appId)
       events.append(`app ${appId} is to be ${purge ? 'purged' : 'restarted'}: it was asked for`)
@@ -205,7 +201,11 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
         appId,
         app.services.map(({ serviceName }) => serviceName),
       )
-      return new Operation({ recreate: boxesOf(appId).map(({ id }) => id), force, purge })
+      return new Operation({
+        recreate: state.containersOf(appId).map(({ id }) => id),
+        force,
+        purge,
+      })
     })
   }
 
@@ -296,7 +296,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     async startService(service, { signal = never } = {}) {
       const { appId, serviceName } = service
       boxOf(service)
-      return await applier.exclusively(appId, signal, async () => {
+      return await applier.requests.exclusively(appId, signal, async () => {
         const box = boxOf(service)
         const key = serviceKey(appId, serviceName)
         const halt = memory.halts.get(key)
@@ -315,7 +315,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     async stopService(service, { force = false, signal = never } = {}) {
       const { appId, serviceName } = service
       boxOf(service)
-      return await applier.exclusively(appId, signal, async () => {
+      return await applier.requests.exclusively(appId, signal, async () => {
         const box = boxOf(service)
         // The lane's own locks are given back by its next round.
         await applier.lane(appId).unlock()
@@ -332,7 +332,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     async restartService(service, { force = false, signal = never } = {}) {
       const { appId, serviceName } = service
       boxOf(service)
-      await applier.operate(appId, signal, async () => {
+      await applier.requests.operate(appId, signal, async () => {
         const box = boxOf(service)
         if (!force) await locks.withLocks([appId], lockOptions(force, signal), () => {})
         events.append(`service ${serviceName} of app ${appId} is to be restarted: it was asked for`)

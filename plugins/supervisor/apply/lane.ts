@@ -1,11 +1,20 @@
 import type { HeldLocks } from '../locks/locks.ts'
-import type { Round, Step } from '../plan/steps.ts'
+import type { Round, Step, WaitKind } from '../plan/steps.ts'
 import type { Operation } from './operation.ts'
 
 /** First pause after a failure is twice this (spec §16). */
 const UNIT_MS = 500
 /** That the same steps are done one after the other without a pause. */
 const MOST_TIMES = 5
+
+/** What keeps nothing from being applied. */
+const QUIET: ReadonlySet<WaitKind> = new Set<WaitKind>([
+  'reboot',
+  'volume-changed',
+  'failed-update',
+  'name-taken',
+  'rejected',
+])
 
 /** What goes on for one app, or for what belongs to none: nothing in one lane waits for another. */
 export class Lane {
@@ -35,6 +44,12 @@ export class Lane {
 
   constructor(appId: number | undefined) {
     this.appId = appId
+  }
+
+  /** Whether there is anything to do, or to wait for that will come by itself. */
+  get atWork(): boolean {
+    if (this.busy !== undefined || this.operation !== undefined) return true
+    return this.round.steps.length > 0 || this.round.waits.some(({ kind }) => !QUIET.has(kind))
   }
 
   /** @returns Milliseconds until the next attempt. */

@@ -9,6 +9,7 @@ import {
 } from './containers.ts'
 import { abortHandover, beginHandover } from './handover-steps.ts'
 import { type Hands, unlessGone } from './hands.ts'
+import { removeImage } from './images.ts'
 import {
   createNetwork,
   createSupervisorNetwork,
@@ -30,10 +31,7 @@ export async function perform(step: Step, appId: number, hands: Hands): Promise<
     case 'pull':
       return hands.pull(step.image)
     case 'remove-image':
-      await unlessGone(engine.images.remove(step.image, { signal }))
-      await memory.disownImage(step.image)
-      await state.refreshImage(step.image, signal)
-      return note(`image ${step.image} removed`)
+      return await removeImage(step.image, hands)
     case 'create-network':
       return await createNetwork(step.name, appId, hands)
     case 'remove-network':

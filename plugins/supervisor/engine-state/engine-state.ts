@@ -130,6 +130,10 @@ export class EngineState {
     return this.#containers.values()
   }
 
+  containersOf(appId: number): KnownContainer[] {
+    return [...this.#containers.values()].filter((one) => one.appId === appId)
+  }
+
   /** The engine's id of what a reference names now. */
   imageId(reference: string): string | undefined {
     const key = imageKey(reference)
