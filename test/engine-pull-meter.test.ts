@@ -32,6 +32,15 @@ test('a pull of two layers goes from 0 to 100', () => {
   assert.equal(meter.percent(), 100)
 })
 
+test('numbers that are none count as nothing, or as all', () => {
+  const meter = createPullMeter()
+  meter.add({ status: 'Downloading', layer: 'a', current: Number.NaN, total: 1 })
+  assert.equal(meter.percent(), 0)
+  const endless = Number.POSITIVE_INFINITY
+  meter.add({ status: 'Downloading', layer: 'a', current: endless, total: endless })
+  assert.equal(meter.percent(), 80)
+})
+
 test('whatever an engine says, the number is whole, below 100, and never falls', () => {
   const statuses = [
     'Pulling fs layer',

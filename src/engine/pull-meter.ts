@@ -26,7 +26,8 @@ export function createPullMeter(): PullMeter {
 
   return {
     add({ status, layer, current, total }) {
-      const part = partOf(status, total > 0 ? Math.min(Math.max(current / total, 0), 1) : 0)
+      const begun = current > 0 && total > 0
+      const part = partOf(status, begun ? (current < total ? current / total : 1) : 0)
       if (layer === '' || part === undefined) return
       const before = layers.get(layer)
       if (before === undefined && layers.size >= MAX_LAYERS) return
