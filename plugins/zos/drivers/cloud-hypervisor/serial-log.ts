@@ -1,15 +1,11 @@
 import { open, truncate, writeFile } from 'node:fs/promises'
 import { errnoOf } from '../../../../src/errors.ts'
+import { MAX_SHOWN_LINES, shownLog } from '../shown-log.ts'
 
-/** Of lines that are shown to people. */
-const MAX_LINES = 1000
-const MAX_LINE_CHARACTERS = 4096
 /** Read from the end for that many lines. */
 const MAX_TAIL_BYTES = 1024 * 1024
 /** Kept of a log that is cut. */
 const KEPT_BYTES = 64 * 1024
-/** Shorter values are too common in other words to be hidden there. */
-const MIN_SECRET = 4
 
 /**
  * The last lines of a log, oldest first, without the values that are secret; '' when there is none.
@@ -20,14 +16,12 @@ export async function lastLogLines(
   lines: number,
   secrets: readonly string[],
 ): Promise<string> {
-  const most = Math.min(Math.max(Math.floor(lines), 0), MAX_LINES)
+  const most = Math.min(Math.max(Math.floor(lines), 0), MAX_SHOWN_LINES)
   if (most === 0) return ''
   const text = `${await tail(`${path}.1`, KEPT_BYTES)}${await tail(path, MAX_TAIL_BYTES)}`
-  const found = masked(text, secrets)
-    .split('\n')
-    .map((line) => printable(line).slice(0, MAX_LINE_CHARACTERS))
+  const found = text.split('\n')
   if (found.at(-1) === '') found.pop()
-  return found.slice(-most).join('\n')
+  return shownLog(found.slice(-most), secrets).join('\n')
 }
 
 /**
@@ -68,22 +62,4 @@ async function tail(path: string, bytes: number): Promise<string> {
   } finally {
     await handle.close()
   }
-}
-
-function masked(text: string, secrets: readonly string[]): string {
-  let shown = text
-  // The longest first, or a secret that contains another would show its rest.
-  for (const secret of [...secrets].sort((a, b) => b.length - a.length)) {
-    if (secret.length >= MIN_SECRET) shown = shown.replaceAll(secret, '[masked]')
-  }
-  return shown
-}
-
-/** Without what moves the cursor of a terminal. */
-function printable(line: string): string {
-  const begin = String.fromCharCode(27)
-  const [first = '', ...parts] = line.split(`${begin}[`)
-  const text = [first, ...parts.map((part) => part.replace(/^[0-9;?]*[A-Za-z]/, ''))].join('')
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is meant
-  return text.replace(/[\u0000-\u0008\u000b-\u001f\u007f]/g, '')
 }

@@ -1,10 +1,10 @@
 import type { Engine } from '../../../../src/engine/engine.ts'
+import { MAX_SHOWN_LINES, shownLog } from '../shown-log.ts'
 
-/** Of lines that are shown to people. */
-const MAX_LINES = 1000
-const MAX_LINE_BYTES = 4096
-/** Shorter values are too common in other words to be hidden there. */
-const MIN_SECRET = 4
+/** As long as a value of an environment may be (`MAX_ARG_STRLEN` in include/uapi/linux/binfmts.h). */
+const MAX_LINE_BYTES = 128 * 1024
+/** Of all lines. */
+const MAX_CHARACTERS = 4 * 1024 * 1024
 
 /**
  * The last lines a container wrote, oldest first, without the values of its environment.
@@ -18,27 +18,20 @@ export async function lastLines(
   secrets: readonly string[],
   signal?: AbortSignal,
 ): Promise<string[]> {
-  const tail = Math.min(Math.max(Math.floor(lines), 0), MAX_LINES)
+  const tail = Math.min(Math.max(Math.floor(lines), 0), MAX_SHOWN_LINES)
   if (tail === 0) return []
   const found: string[] = []
-  for await (const line of containers.logs(container, {
+  let characters = 0
+  for await (const { text } of containers.logs(container, {
     tail,
     maxLineBytes: MAX_LINE_BYTES,
     signal,
   })) {
-    found.push(masked(line.text, secrets))
+    found.push(text)
+    characters += text.length
+    while (characters > MAX_CHARACTERS) characters -= found.shift()?.length ?? 0
     // An engine that gives more than was asked for is not read to its end.
     if (found.length >= tail) break
   }
-  return found
-}
-
-function masked(text: string, secrets: readonly string[]): string {
-  let shown = text
-  // The longest first, or a secret that contains another would show its rest.
-  for (const secret of [...secrets].sort((a, b) => b.length - a.length)) {
-    if (secret.length >= MIN_SECRET) shown = shown.replaceAll(secret, '[masked]')
-  }
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is meant
-  return shown.replace(/[\u0000-\u0008\u000b-\u001f\u007f]/g, '')
+  return shownLog(found, secrets)
 }
