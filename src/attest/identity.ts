@@ -1,9 +1,14 @@
 import { createHash } from 'node:crypto'
 import type { TdxRegisters } from '../device/devices.ts'
-import type { EventLogEntry } from './event-log.ts'
+import { EV_NO_ACTION, type EventLogEntry } from './event-log.ts'
 import { EvidenceError } from './evidence-error.ts'
 import { replay } from './replay.ts'
-import { isRuntimeEntry, type RuntimeEvent, runtimeEventOf } from './runtime-event.ts'
+import {
+  isRuntimeEntry,
+  RUNTIME_REGISTER,
+  type RuntimeEvent,
+  runtimeEventOf,
+} from './runtime-event.ts'
 
 /** What a TDX guest's software measured about itself before it was ready (spec dstack §6.3, §6.4). */
 export interface AppInfo {
@@ -28,11 +33,19 @@ export interface AppInfo {
 /** The boot's last own event: what follows is the application's, whatever it calls itself. */
 const SYSTEM_READY = 'system-ready'
 
-/** The events that say who the application is. */
-const STATEMENTS = ['app-id', 'compose-hash', 'instance-id', 'os-image-hash', 'key-provider']
-
 /** Up to here the boot is the same for every instance of an application. */
 const BOOT_MR_DONE = 'boot-mr-done'
+
+/** The events that say who the application is, and those that end what they say. */
+const SYSTEM: readonly string[] = [
+  'app-id',
+  'compose-hash',
+  'instance-id',
+  'os-image-hash',
+  'key-provider',
+  BOOT_MR_DONE,
+  SYSTEM_READY,
+]
 
 /**
  * Reads the application's identity out of a log. Trust it only where the log replays to the
@@ -42,7 +55,8 @@ const BOOT_MR_DONE = 'boot-mr-done'
  * @param variant `boot-time` stops at `boot-mr-done`, as dstack's KMS does when it signs
  *   certificates; `full` takes all of RTMR3 and the events before `system-ready`.
  * @throws {EvidenceError} `EVENT_CONFLICT` when two events of one name differ, `EVENT_AMBIGUOUS`
- *   for a name that may hide one, `EVENT_LOG_INVALID` for a wrong length; as `replay`.
+ *   where something may hide one, `EVENT_LOG_INVALID` for a wrong length or what is no text; as
+ *   `replay`.
  */
 export function appInfo(
   entries: readonly EventLogEntry[],
@@ -60,7 +74,7 @@ export function appInfo(
     composeHash: payloadOf(events, 'compose-hash', 32),
     instanceId: payloadOf(events, 'instance-id', 20, 0),
     osImageHash: payloadOf(all, 'os-image-hash', 32),
-    keyProvider: keyProvider && Buffer.from(keyProvider).toString('utf8'),
+    keyProvider: keyProvider && textOf(keyProvider, 'key-provider'),
     mrSystem: mrSystem(registers, keyProvider),
     mrAggregated: mrAggregated(registers, rtmr3),
     rtmr3,
@@ -142,17 +156,33 @@ export function tdPolicyFacts(td: {
   }
 }
 
-/** The runtime events before the first of the given name; all if there is none. */
+/**
+ * The runtime events before the first of the given name; all if there is none. Whoever shows a log
+ * chooses how: it must not hide what the system said, so that something said later counts instead.
+ */
 function systemEvents(entries: readonly EventLogEntry[], last: string): RuntimeEvent[] {
-  const events = entries.filter(isRuntimeEntry).map(runtimeEventOf)
-  const end = events.findIndex(({ name }) => name === last)
-  const before = end === -1 ? events : events.slice(0, end)
-  // A digest of version 1 is the same for "app-id" with "x:y" and "app-id:x" with "y", so whoever
-  // shows a log could hide a statement of the system behind a longer name.
-  const hidden = before.find(({ name }) => STATEMENTS.some((own) => name.startsWith(`${own}:`)))
-  if (!hidden) return before
-  const shown = JSON.stringify(hidden.name.slice(0, 40))
-  throw new EvidenceError('EVENT_AMBIGUOUS', `Cannot read event log: event ${shown} hides a name`)
+  const end = entries.findIndex((entry) => isRuntimeEntry(entry) && entry.event === last)
+  const before = end === -1 ? entries : entries.slice(0, end)
+  const events = before.filter(isRuntimeEntry).map(runtimeEventOf)
+  // A digest of version 1 is the same for "app-id" with "x:y" and "app-id:x" with "y".
+  const longer = events.find(({ name }) => SYSTEM.some((own) => name.startsWith(`${own}:`)))
+  if (longer) throw ambiguous(`event ${JSON.stringify(longer.name.slice(0, 40))} hides a name`)
+  // The digest of a runtime event may stand in the log as that of an event of another type.
+  const says = events.some(({ name }) => SYSTEM.includes(name))
+  if (says && before.some(isNameless)) {
+    throw ambiguous('an event of another type in RTMR3 may hide one of the system')
+  }
+  return events
+}
+
+function isNameless(entry: EventLogEntry): boolean {
+  return (
+    entry.imr === RUNTIME_REGISTER && entry.event_type !== EV_NO_ACTION && !isRuntimeEntry(entry)
+  )
+}
+
+function ambiguous(why: string): EvidenceError {
+  return new EvidenceError('EVENT_AMBIGUOUS', `Cannot read event log: ${why}`)
 }
 
 function payloadOf(
@@ -172,6 +202,18 @@ function payloadOf(
     )
   }
   return first.payload
+}
+
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+/** Repaired, two payloads could read the same. */
+function textOf(payload: Uint8Array, name: string): string {
+  try {
+    return UTF8.decode(payload)
+  } catch (cause) {
+    const message = `Cannot read event "${name}": it is not UTF-8`
+    throw new EvidenceError('EVENT_LOG_INVALID', message, { cause })
+  }
 }
 
 function pcr(pcrs: ReadonlyMap<number, Uint8Array>, index: number): Uint8Array {

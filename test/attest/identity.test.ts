@@ -16,6 +16,7 @@ import {
   nitroImageHash,
   tdPolicyFacts,
 } from '../../src/attest/identity.ts'
+import { replay } from '../../src/attest/replay.ts'
 import { runtimeEntry } from '../../src/attest/runtime-event.ts'
 import type { TdxRegisters } from '../../src/device/devices.ts'
 import { hex, read, readJson, registersOf, sharedVectors, unhex } from './vectors.ts'
@@ -103,6 +104,33 @@ test('a longer name cannot hide what the system said', () => {
   assert.throws(() => appInfo([hiding], PLAIN), { code: 'EVENT_AMBIGUOUS' })
   const late = [...BOOT, entry('key-provider:x', ''), entry('other:x', '')]
   assert.equal(appInfo(late, PLAIN).keyProvider, '{"name":"kms","id":""}')
+})
+
+test('a digest without its name cannot hide what the system said', () => {
+  const nameless = (shown: EventLogEntry): EventLogEntry => {
+    return { ...shown, event_type: 6, event: '', event_payload: '' }
+  }
+  const hidden = BOOT.map(nameless)
+  // Measured by an application once it ran, and shown as if it were the boot.
+  const late = [entry('app-id', 'bb'.repeat(20)), entry('system-ready', '')]
+  assert.deepEqual(replay([...hidden, ...late]), replay([...BOOT, ...late]))
+  for (const variant of ['full', 'boot-time'] as const) {
+    const log = [...hidden, ...late]
+    assert.throws(() => appInfo(log, PLAIN, variant), { code: 'EVENT_AMBIGUOUS' })
+  }
+  const shifted = [...BOOT.slice(0, 4), ...hidden.slice(4), entry('os-image-hash', 'cc'.repeat(32))]
+  assert.throws(() => appInfo(shifted, PLAIN), { code: 'EVENT_AMBIGUOUS' })
+  const longer = [...BOOT.slice(0, 4), entry('system-ready:', '')]
+  assert.throws(() => appInfo(longer, PLAIN), { code: 'EVENT_AMBIGUOUS' })
+  // After the boot, and in a guest whose system says nothing, other software may measure.
+  assert.equal(hex(appInfo([...BOOT, ...hidden], PLAIN).appId), 'aa'.repeat(20))
+  assert.equal(appInfo(hidden, PLAIN).appId, undefined)
+})
+
+test('a key provider that is no text is refused, not repaired', () => {
+  const provider = (payload: string) => appInfo([entry('key-provider', payload)], PLAIN).keyProvider
+  assert.equal(provider(hex(Buffer.from('{"id":"é"}'))), '{"id":"é"}')
+  assert.throws(() => provider('7b22ff227d'), { code: 'EVENT_LOG_INVALID' })
 })
 
 test('ids are cut hashes', () => {
