@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { type TestContext, test } from 'node:test'
 import { inspect } from 'node:util'
+import fc from 'fast-check'
 import { RegistryError, type Twin } from '../plugins/zos/registry/registry.ts'
 import { readRelayAddress } from '../plugins/zos/relay/address.ts'
 import { createRelayClient, type RelayClientOptions } from '../plugins/zos/relay/client.ts'
+import { createLines } from '../plugins/zos/relay/lines.ts'
 import { createSeen } from '../plugins/zos/relay/seen.ts'
 import { createTwins } from '../plugins/zos/relay/twins.ts'
 import { type Envelope, encodeEnvelope } from '../plugins/zos/rmb/envelope.ts'
@@ -329,7 +331,7 @@ test('a flood is bounded: some work, some wait, the rest is dropped', async (t) 
   await eventually(
     'dropped',
     () => log.lines,
-    (lines) => lines.some((line) => line.includes('too many wait already')),
+    (lines) => lines.some((line) => line.includes('too many of its twin wait already')),
   )
   await eventually(
     'all came',
@@ -342,6 +344,83 @@ test('a flood is bounded: some work, some wait, the rest is dropped', async (t) 
   await fence(asker)
   assert.ok(most <= 3)
   assert.ok(commands.calls.length < 30)
+})
+
+test('a flood of one twin costs that twin only', async (t) => {
+  const held: (() => void)[] = []
+  const commands = testCommands({
+    held: () => new Promise<string>((answer) => held.push(() => answer('1'))),
+    ...handlers,
+  })
+  const { asker, log, relay } = await scene(t, { workers: 4, maxWaiting: 6 }, commands)
+  for (let count = 0; count < 40; count++) asker.send(asker.envelope('held', ''))
+  await eventually(
+    'dropped',
+    () => log.lines,
+    (lines) => lines.some((line) => line.includes('too many of its twin wait already')),
+  )
+  const another = await requester(t, {
+    url: relay.url,
+    identity: other,
+    twinId: 43,
+    other: twin(NODE, node),
+  })
+  // There is a place for the other twin, and room for its messages to wait.
+  const asked = Array.from({ length: 3 }, () =>
+    another.ask(another.envelope('zos.deployment.get', BIG)),
+  )
+  for (const answer of await within(20_000, Promise.all(asked), 'answer')) {
+    assert.equal(await another.read(answer), BIG)
+  }
+  assert.equal(held.length, 3)
+  const over = setInterval(() => held.splice(0).map((answer) => answer()), 1)
+  t.after(() => clearInterval(over))
+  await eventually(
+    'the others of the flood',
+    () => relay.passed.filter(({ destination }) => destination?.twin === CALLER).length,
+    (count) => count >= 6,
+  )
+})
+
+test('property: lines are fair, and what waits is bounded', () => {
+  const step = fc.oneof(
+    fc.record({ add: fc.integer({ min: 1, max: 4 }), bytes: fc.integer({ min: 0, max: 60 }) }),
+    fc.constant('next' as const),
+    fc.constant('end' as const),
+  )
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 200 }), (steps) => {
+      const lines = createLines<{ twin: number; bytes: number; at: number }>({
+        most: 8,
+        mostBytes: 100,
+        mostAtWork: 2,
+      })
+      let waiting: { twin: number; bytes: number; at: number }[] = []
+      const work: number[] = []
+      for (const [at, what] of steps.entries()) {
+        if (what === 'next') {
+          const found = lines.next()
+          const may = waiting.filter(({ twin }) => work.filter((one) => one === twin).length < 2)
+          assert.equal(found === undefined, may.length === 0)
+          if (!found) continue
+          const first = waiting.find(({ twin }) => twin === found.twin)
+          assert.equal(found.item, first, 'in its own order')
+          waiting = waiting.filter((one) => one !== first)
+          work.push(found.twin)
+        } else if (what === 'end') {
+          const twin = work.shift()
+          if (twin !== undefined) lines.ended(twin)
+        } else {
+          const item = { twin: what.add, bytes: what.bytes, at }
+          const gone = new Set(lines.add(item.twin, item.bytes, item))
+          waiting = [...waiting, item].filter((one) => !gone.has(one))
+        }
+        assert.equal(lines.size(), waiting.length)
+        assert.ok(waiting.length <= 8)
+        assert.ok(waiting.reduce((sum, { bytes }) => sum + bytes, 0) <= 100)
+      }
+    }),
+  )
 })
 
 test('sizes and times are bounded', async (t) => {

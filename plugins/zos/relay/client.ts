@@ -1,11 +1,13 @@
 import type { Registry } from '../registry/registry.ts'
 import { limited, unlessAborted } from '../rmb/backoff.ts'
+import type { Envelope } from '../rmb/envelope.ts'
 import type { Identity } from '../rmb/identity.ts'
-import { createService, type ServiceOptions } from '../rmb/service.ts'
+import { createService, DEFAULT_WORKERS, type ServiceOptions } from '../rmb/service.ts'
 import { relayToken } from '../rmb/token.ts'
 import { readRelayAddress } from './address.ts'
 import { createRelayConnection, type RelayConnection } from './connection.ts'
-import { MessageDropped, type Request, readIncoming } from './incoming.ts'
+import { MessageDropped, type Request, readEnvelope, readIncoming } from './incoming.ts'
+import { createLines } from './lines.ts'
 import { compareOwnTwin } from './own-twin.ts'
 import { payloadOf, replyTo } from './reply.ts'
 import { createSeen } from './seen.ts'
@@ -29,7 +31,7 @@ export interface RelayClientOptions extends ServiceOptions {
   /** Tells apart several connections of one twin. Default: none, as a node has. */
   readonly session?: string
   readonly registry: Pick<Registry, 'twin' | 'onChange'>
-  /** Messages that may wait for a place; beyond them they are dropped. Default: 256. */
+  /** Messages that may wait for a place; of more, those of whoever sent most are dropped. Default: 256. */
   readonly maxWaiting?: number
   /** Bytes of all that wait. Default: 32 MiB. */
   readonly maxWaitingBytes?: number
@@ -50,14 +52,19 @@ export interface RelayClientOptions extends ServiceOptions {
 const MAX_HELD_MS = 60_000
 
 interface Waiting {
-  readonly bytes: Uint8Array
+  readonly envelope: Envelope
   readonly from: RelayConnection
 }
 
 /** @throws {TypeError} When an address is none, or there is none at all. */
 export function createRelayClient(options: RelayClientOptions): RelayClient {
   const { identity, twinId, session, registry, metrics } = options
-  const { maxWaiting = 256, maxWaitingBytes = 32 << 20, maxRequestBytes = 8 << 20 } = options
+  const {
+    workers = DEFAULT_WORKERS,
+    maxWaiting = 256,
+    maxWaitingBytes = 32 << 20,
+    maxRequestBytes = 8 << 20,
+  } = options
   const { retryMs = 1000, maxRetryMs = 60_000, stableMs = 30_000 } = options
   const { connectMs = 10_000, pingMs = 20_000 } = options
   const addresses = options.urls.map(readRelayAddress)
@@ -67,8 +74,12 @@ export function createRelayClient(options: RelayClientOptions): RelayClient {
   const { stopping, halting, ended, pool, notices, tell } = service
   const seen = createSeen(options.maxSeen ?? 20_000)
   const twins = createTwins(registry)
-  const waiting: Waiting[] = []
-  let waitingBytes = 0
+  const waiting = createLines<Waiting>({
+    most: maxWaiting,
+    mostBytes: maxWaitingBytes,
+    // Some places are left for others, whatever one asks for.
+    mostAtWork: Math.max(1, Math.floor(workers * 0.75)),
+  })
   let taking = false
   let opened = () => {}
   let anyOpen: Promise<void> | undefined
@@ -83,7 +94,7 @@ export function createRelayClient(options: RelayClientOptions): RelayClient {
     const connection: RelayConnection = createRelayConnection({
       ...address,
       token: () => relayToken(identity, { twinId, ...(session && { session }) }),
-      onMessage: (bytes) => arrive({ bytes, from: connection }),
+      onMessage: (bytes) => arrive(bytes, connection),
       onLost: (reason) => tell(`lost the relay ${address.host}: ${reason}`, 'warn'),
       onOpen: () => {
         tell(`connected to the relay ${address.host} as twin ${twinId}`, 'info')
@@ -99,8 +110,8 @@ export function createRelayClient(options: RelayClientOptions): RelayClient {
     return connection
   })
 
-  const arrive = (message: Waiting) => {
-    const { length } = message.bytes
+  const arrive = (bytes: Uint8Array, from: RelayConnection) => {
+    const { length } = bytes
     if (stopping.aborted) return
     if (length > maxRequestBytes) {
       return service.drop(
@@ -108,40 +119,56 @@ export function createRelayClient(options: RelayClientOptions): RelayClient {
         `it has ${length} bytes, at most ${maxRequestBytes} are read`,
       )
     }
-    if (waiting.length >= maxWaiting || waitingBytes + length > maxWaitingBytes) {
-      return service.drop('busy', 'too many wait already')
+    let envelope: Envelope
+    try {
+      envelope = readEnvelope(bytes)
+    } catch (error) {
+      return dropped(error)
     }
-    waiting.push(message)
-    waitingBytes += length
+    // Relays let a twin send in its own name only.
+    const twin = envelope.source?.twin ?? 0
+    for (const _ of waiting.add(twin, length, { envelope, from })) {
+      service.drop('busy', 'too many of its twin wait already')
+    }
     void take()
   }
 
   const take = async () => {
     if (taking) return
     taking = true
-    while (waiting.length > 0) {
+    while (waiting.size() > 0) {
       await pool.free(ended)
-      const next = waiting.shift()
-      if (!next || ended.aborted) break
-      waitingBytes -= next.bytes.length
-      pool.begin(() => handle(next))
+      const next = ended.aborted ? undefined : waiting.next()
+      if (!next) break
+      pool.begin(async () => {
+        try {
+          await handle(next.item)
+        } finally {
+          waiting.ended(next.twin)
+          void take()
+        }
+      })
     }
     taking = false
   }
 
-  const handle = async ({ bytes, from }: Waiting): Promise<void> => {
+  const dropped = (error: unknown) => {
+    if (error instanceof MessageDropped) return service.drop(error.kind, error.message)
+    if (isRegistryError(error)) return service.drop('registry', error.message)
+    throw error
+  }
+
+  const handle = async ({ envelope, from }: Waiting): Promise<void> => {
     let request: Request
     try {
-      request = await readIncoming(bytes, Date.now(), {
+      request = await readIncoming(envelope, Date.now(), {
         twinId,
         session,
         seen,
         twin: (id) => twins.get(id, halting),
       })
     } catch (error) {
-      if (error instanceof MessageDropped) return service.drop(error.kind, error.message)
-      if (isRegistryError(error)) return service.drop('registry', error.message)
-      throw error
+      return dropped(error)
     }
     const { command, source, expires } = request
     const payload = payloadOf(request, identity)
@@ -194,7 +221,7 @@ export function createRelayClient(options: RelayClientOptions): RelayClient {
     ignoreChanges()
     await service.stop(
       async () => {},
-      () => pool.size() + waiting.length,
+      () => pool.size() + waiting.size(),
     )
     await Promise.all(connections.map((connection) => connection.stop()))
   }

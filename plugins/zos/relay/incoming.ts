@@ -43,18 +43,17 @@ export interface IncomingOptions {
 }
 
 /**
- * Reads and judges one message of a relay.
+ * Judges one message of a relay.
  *
  * @param now Milliseconds since 1970.
  * @throws {MessageDropped} When it is no request that may be answered.
  * @throws {RegistryError} When nobody can say who the sender is.
  */
 export async function readIncoming(
-  bytes: Uint8Array,
+  envelope: Envelope,
   now: number,
   options: IncomingOptions,
 ): Promise<Request> {
-  const envelope = decoded(bytes)
   const { source, message, uid } = envelope
   if (!source || source.twin === 0) {
     // Only relays have no twin, and they sign nothing.
@@ -89,7 +88,8 @@ export async function readIncoming(
   return { uid, source, twin, command, payload: envelope.payload, expires }
 }
 
-function decoded(bytes: Uint8Array): Envelope {
+/** @throws {MessageDropped} When it is none. */
+export function readEnvelope(bytes: Uint8Array): Envelope {
   try {
     return decodeEnvelope(bytes)
   } catch (cause) {

@@ -12,7 +12,7 @@ export interface ServiceOptions {
   readonly log: NoticeLog
   readonly events?: Pick<EventSink, 'append'>
   readonly metrics?: PluginMetrics
-  /** Requests worked on at a time. Default: 16. */
+  /** Requests worked on at a time. Default: {@link DEFAULT_WORKERS}. */
   readonly workers?: number
   /** Longest time for a command. Default: 30 s, and never beyond the expiry of the request. */
   readonly deadlineMs?: number
@@ -47,6 +47,8 @@ export interface Service {
   stop(settle: (signal: AbortSignal) => Promise<void>, left: () => number): Promise<void>
 }
 
+export const DEFAULT_WORKERS = 16
+
 /** For the last words of commands that are told to end. */
 const LAST_MS = 1000
 
@@ -55,7 +57,7 @@ const LAST_MS = 1000
  * @param what For people: `the message bus`.
  */
 export function createService(options: ServiceOptions, name: string, what: string): Service {
-  const { commands, log, workers = 16, drainMs = 10_000 } = options
+  const { commands, log, workers = DEFAULT_WORKERS, drainMs = 10_000 } = options
   const { deadlineMs = 30_000, maxReplyBytes = 8 << 20 } = options
   const notices = createNotices(log)
   const stopping = new AbortController()
