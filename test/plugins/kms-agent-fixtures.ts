@@ -11,6 +11,7 @@ import { deny, type Policy } from '../../plugins/kms/policy/policy.ts'
 import { listenRaTls } from '../../plugins/kms/server/listener.ts'
 import { verifyPeer } from '../../plugins/kms/server/peer.ts'
 import type { Kms } from '../../plugins/kms/server/public-methods.ts'
+import { linkedAuthority } from '../../plugins/kms/server/root-links.ts'
 import {
   createMaterial,
   type RootMaterial,
@@ -152,7 +153,8 @@ export async function startKms(
     const members = (await answer.json()) as Record<string, unknown>
     return Response.json(found.change.after(method, members) ?? members)
   })
-  const { pair } = await issueRpcCertificate(material, attesterOf(maker.tdx(APP_EVENTS)))
+  const shown = { ...material, authority: linkedAuthority(parts.roots) }
+  const { pair } = await issueRpcCertificate(shown, attesterOf(maker.tdx(APP_EVENTS)))
   const listener = await listenRaTls({
     host: '127.0.0.1',
     port,

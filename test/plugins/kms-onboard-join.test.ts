@@ -14,6 +14,7 @@ import { readSourceKeys } from '../../plugins/kms/onboarding/source-keys.ts'
 import { deny, type Policy, PolicyError } from '../../plugins/kms/policy/policy.ts'
 import { listenRaTls, type RaTlsListener } from '../../plugins/kms/server/listener.ts'
 import { verifyPeer } from '../../plugins/kms/server/peer.ts'
+import { linkedAuthority } from '../../plugins/kms/server/root-links.ts'
 import {
   createMaterial,
   type RootMaterial,
@@ -52,7 +53,8 @@ async function serve(
   events: Readonly<Record<string, string>> = SOURCE,
 ): Promise<string> {
   const { current } = roots
-  const { pair } = await issueRpcCertificate(current, attesterOf(machines.tdx(events)))
+  const shown = { ...current, authority: linkedAuthority(roots) }
+  const { pair } = await issueRpcCertificate(shown, attesterOf(machines.tdx(events)))
   const kms = { roots, policy, trust, self: undefined, now: Date.now }
   const temporaryCa = temporaryCaOf(current)
   const listener = await listenRaTls({
@@ -222,6 +224,18 @@ describe('Onboard', () => {
     assert.deepEqual(readdirSync(folder), [])
     writeFileSync(file, source.current.authority.chain.join(''))
     assert.ok(await ask())
+    // By which a KMS is still known that has gone on to another.
+    const rotated = cluster(2, 1)
+    const there = await serve(rotated)
+    const next = temporaryFolder(t)
+    const askThere = () => join(optionsFor(next, there, { sourceCa: file }))
+    assert.deepEqual((await refusalOf(askThere())).slice(0, 2), [502, 'KMS_NOT_VERIFIED'])
+    writeFileSync(file, rotated.materialOf(0)?.authority.chain.join('') ?? '')
+    assert.ok(await askThere())
+    const joined = await openRoots(next)
+    assert.ok(joined)
+    assert.deepEqual([joined.current.root.version, joined.versions], [1, [0, 1]])
+    assert.deepEqual(joined.materialOf(0)?.authority.chain, rotated.materialOf(0)?.authority.chain)
   })
 
   test('happens once, and never where any file of root keys is', async (t) => {
@@ -366,12 +380,13 @@ describe('the keys of another KMS', () => {
   })
 
   test('have to be of the root certificate that was shown', () => {
-    for (const other of [0, 2]) {
-      const { spki: wrong } = p256Key((source.of(other) as RootKeys).ca)
-      assert.throws(() => readSourceKeys(answer, wrong), {
-        message: 'keys.1.ca_key is not that of its root certificate',
-      })
-    }
+    const { spki: wrong } = certificateOf(cluster(1).current)
+    assert.throws(() => readSourceKeys(answer, wrong), {
+      message: 'no ca_key is that of its root certificate',
+    })
+    // Of a version before the one in use, where that is the one that was pinned.
+    const { spki: earlier } = p256Key((source.of(0) as RootKeys).ca)
+    assert.equal(readSourceKeys(answer, earlier).current, 1)
     assert.throws(() => readSourceKeys({ ...answer, root_version: 3 }, spki), {
       message: 'root_version is 3, of 3 there are keys',
     })

@@ -3,6 +3,7 @@ import type { Attester } from '../../../src/attester/attester.ts'
 import type { EventSink } from '../../../src/events/sink.ts'
 import { readTextFile } from '../../../src/files/text-file.ts'
 import { parsePemChain } from '../../../src/x509/pem.ts'
+import { versionOfRoot } from '../certificates/root-name.ts'
 import type { KmsConnection, KmsConnectionOptions } from '../client/connection.ts'
 import type { Config } from '../config.ts'
 import { signData, verifyData } from '../signing/messages.ts'
@@ -120,7 +121,7 @@ async function fileKeys(making: Making, path: string): Promise<Kept> {
 
 async function signerOfFile(making: Making, { url, root }: KmsOfFile) {
   const cluster = await reach(making, { urls: [url], roots: [root], deadlineMs: DEADLINE_MS })
-  return kmsSigner(cluster, { certificate: root })
+  return kmsSigner(cluster, { certificate: root, version: versionOfRoot(root) })
 }
 
 /** Keys that a KMS gives, sooner or later. */

@@ -28,7 +28,7 @@ export const UpstreamConfig = v.strictObject({
       v.minValue(0),
       v.maxValue(0xffff_ffff),
       v.description(
-        "Version of the KMS's root keys that the keys are derived from; default: its current one",
+        "Version of the KMS's root keys that the keys are derived from; default: that of the newest root in root_ca",
       ),
     ),
   ),

@@ -4,6 +4,7 @@ import type { Attester } from '../../../src/attester/attester.ts'
 import { messageOf } from '../../../src/errors.ts'
 import type { EventSink } from '../../../src/events/sink.ts'
 import type { Certificate } from '../../../src/x509/certificate.ts'
+import { versionOfRoot } from '../certificates/root-name.ts'
 import { type KmsConnection, KmsError } from '../client/connection.ts'
 import { measuredAppId } from './app-id.ts'
 import { type AppKeys, assertSignedBy, readAppKeys } from './app-keys.ts'
@@ -17,7 +18,7 @@ export interface UpstreamOptions {
   readonly cluster: KmsCluster
   /** Which root certificates the KMS may have. */
   readonly roots: readonly Certificate[]
-  /** Of its root keys; undefined for its current ones. */
+  /** Of its root keys; undefined for those of the root by which it is believed. */
   readonly rootVersion: number | undefined
   readonly attester: Attester
   readonly identity: AppIdentity
@@ -65,10 +66,12 @@ async function keysOf(
     if (error instanceof KmsError && error.code === 'KMS_REFUSED') return undefined
     throw error
   })
+  // The root that is pinned says whose keys, even where the KMS has gone on to a later one.
+  const version = rootVersion ?? versionOfRoot(kms.root)
   const args = {
     api_version: API_VERSION,
     vm_config: identity.vmConfig,
-    ...(rootVersion !== undefined && { root_version: rootVersion }),
+    ...(version !== undefined && { root_version: version }),
   }
   const answer = await kms.call('GetAppKey', args, signal)
   let keys: AppKeys | undefined

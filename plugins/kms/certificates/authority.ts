@@ -30,7 +30,7 @@ export const DEFAULT_NOT_BEFORE = Date.UTC(1975, 0, 1)
 export const TEN_YEARS_MS = 10 * 365 * 24 * 3600 * 1000
 
 /** How many certificates may follow that of an application's own authority. */
-const PATH_LENGTH = 1
+export const ROOT_PATH_LENGTH = 1
 
 const MAX_CHAIN = 4
 const SUBJECT_KEY_IDENTIFIER = '2.5.29.14'
@@ -84,7 +84,7 @@ export function selfSigned(
       validFrom: DEFAULT_NOT_BEFORE,
       validTo: Date.now() + TEN_YEARS_MS,
       extensions: [
-        basicConstraints(true, PATH_LENGTH),
+        basicConstraints(true, ROOT_PATH_LENGTH),
         keyUsage('digitalSignature', 'keyCertSign', 'cRLSign'),
         subjectKeyIdentifier(publicKey),
         ...extensions,

@@ -18,8 +18,8 @@ export interface Channel {
   close(): void
 }
 
-/** A server's certificate, those between it and the root, and the root. */
-const MAX_SHOWN = 6
+/** A server's certificate, those of its earlier roots, and the authorities of the first. */
+const MAX_SHOWN = 13
 
 /**
  * Opens a connection with TLS 1.3, in which TLS proves that the server has the key of the

@@ -4,6 +4,7 @@ import { type RaTls, readRaTls } from '../../../src/attest/ra-tls.ts'
 import { messageOf } from '../../../src/errors.ts'
 import { type Certificate, isIssuedBy, parseCertificate } from '../../../src/x509/certificate.ts'
 import { verifyPath } from '../../../src/x509/path.ts'
+import { isRootLink } from '../certificates/root-name.ts'
 import {
   type EvidenceTrust,
   type VerifiedEvidence,
@@ -41,7 +42,8 @@ export function kmsCertificateOf(
 }
 
 /**
- * The root in which the chain ends. What stands between may be shown in any order.
+ * The root in which the chain ends. What stands between may be shown in any order. A root that a
+ * known one has signed in place of itself is as good as that one.
  *
  * @param roots At least one.
  * @param at Unix time in milliseconds.
@@ -52,7 +54,7 @@ export function rootOf(
   roots: readonly Certificate[],
   at: number,
 ): Certificate {
-  const path = [leaf]
+  let path = [leaf]
   const left = new Set(others)
   for (;;) {
     const last = path[path.length - 1] as Certificate
@@ -70,6 +72,10 @@ export function rootOf(
       throw new EvidenceError('KMS_AUTHORITY', 'its certificate is issued by an application')
     }
     left.delete(next)
+    if (isRootLink(next)) {
+      verifyPath(path, next, at)
+      path = []
+    }
     path.push(next)
   }
 }

@@ -1,6 +1,7 @@
 import { messageOf } from '../../../src/errors.ts'
 import { type Certificate, isIssuedBy, parseCertificate } from '../../../src/x509/certificate.ts'
 import type { Authority } from '../certificates/authority.ts'
+import { isRootLink } from '../certificates/root-name.ts'
 import type { VerifiedEvidence } from '../trust/verified-evidence.ts'
 import { readAnswer } from './answer.ts'
 import { type Channel, openChannel } from './channel.ts'
@@ -46,6 +47,7 @@ export async function verifyKms(
   try {
     const certificate = await believing(url, () => kmsCertificateOf(channel.shown))
     const { leaf, shown } = certificate
+    const [, ...authorities] = shown
     const pinned = roots && (await believing(url, () => rootOf(shown, roots, now())))
     const peer = await step('verify', limits, () =>
       believing(url, () => measuredBy(certificate, trust, now())),
@@ -53,10 +55,13 @@ export async function verifyKms(
     await step('decide on', limits, () => believing(url, async () => accept?.(peer)))
     const temporary = await temporaryAuthorityOf(channel, url, limits, now)
     const root = await believing(url, () => pinned ?? rootNamed(temporary, shown, now()))
-    if (!sameKey(temporary.root, root))
+    // Where a later root than the pinned one is in use, the KMS names that.
+    const above = [root, ...authorities.filter(isRootLink)]
+    if (!above.some((one) => sameKey(temporary.root, one))) {
       throw notVerified(url, 'it names a root that is not its own')
+    }
     // Everybody gets this key: what is signed with it says nothing of who signed it.
-    if (sameKey(temporary.certificate, root) || sameKey(temporary.certificate, leaf)) {
+    if ([leaf, ...above].some((one) => sameKey(temporary.certificate, one))) {
       throw notVerified(url, 'it gives a key away by which it is known')
     }
     return { peer, leaf, root, authority: temporary.authority }

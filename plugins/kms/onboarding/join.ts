@@ -1,4 +1,4 @@
-import { toHex } from '../../../src/attest/hex.ts'
+import { sameBytes, toHex } from '../../../src/attest/hex.ts'
 import type { Attester } from '../../../src/attester/attester.ts'
 import { ApiError, messageOf } from '../../../src/errors.ts'
 import type { Certificate } from '../../../src/x509/certificate.ts'
@@ -44,7 +44,7 @@ export interface SourceOptions {
 
 /** Root keys of another KMS, to be overwritten by whoever asked for them. */
 export interface FetchedRootKeys extends SourceKeys {
-  /** The root certificate of its current version. */
+  /** The root certificate by which it was believed: of its current version, or an earlier one. */
   readonly root: Certificate
 }
 
@@ -146,14 +146,14 @@ function keysIn(
   }
 }
 
-/** Of version 0, with the other KMS's certificate where that is the version it shows. */
+/** Of version 0, with the other KMS's certificate where it showed that. */
 function materialOf(
-  { keys: [first], current, temporaryCa, root }: FetchedRootKeys,
+  { keys: [first], temporaryCa, root }: FetchedRootKeys,
   domain: string,
 ): RootMaterial {
   const material = createMaterial(first, domain, undefined, temporaryCa)
-  if (current !== 0) return material
-  const { privateKey } = p256Key(first.ca)
+  const { privateKey, spki } = p256Key(first.ca)
+  if (!sameBytes(spki, root.spki)) return material
   return { ...material, authority: readAuthority(certificatePem(root.der), privateKey) }
 }
 

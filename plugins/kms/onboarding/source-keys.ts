@@ -38,7 +38,7 @@ const Answer = v.object({
  * Reads an answer to GetKmsKey.
  *
  * @param rootPublicKey SubjectPublicKeyInfo, DER, of the root certificate under which the KMS showed
- *   itself: the keys have to be those that are behind it.
+ *   itself: the key behind it has to be among them.
  * @throws {Error} Why they cannot be used, naming members and never quoting from them.
  */
 export function readSourceKeys(
@@ -58,10 +58,11 @@ export function readSourceKeys(
       keys.push({ version, ca, k256: new Uint8Array(32) })
       readHex(k256_key, keys[version]?.k256 as Uint8Array, `keys.${version}.k256_key`)
     }
-    const used = keys[current]
-    if (!used) throw new Error(`root_version is ${current}, of ${keys.length} there are keys`)
-    if (!sameBytes(p256Key(used.ca).spki, rootPublicKey)) {
-      throw new Error(`keys.${current}.ca_key is not that of its root certificate`)
+    if (!keys[current]) {
+      throw new Error(`root_version is ${current}, of ${keys.length} there are keys`)
+    }
+    if (!keys.some(({ ca }) => sameBytes(p256Key(ca).spki, rootPublicKey))) {
+      throw new Error('no ca_key is that of its root certificate')
     }
     const temporaryCa = scalarOf(temp_ca_key, 'temp_ca_key')
     return { temporaryCa, keys: keys as [RootKeys, ...RootKeys[]], current }

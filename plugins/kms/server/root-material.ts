@@ -1,7 +1,7 @@
 import { randomFillSync } from 'node:crypto'
-import type { DistinguishedName } from '../../../src/x509/issue.ts'
 import { type Authority, selfSigned } from '../certificates/authority.ts'
 import { type P256Key, p256Key } from '../certificates/p256-key.ts'
+import { rootName } from '../certificates/root-name.ts'
 import { publicKeyOf, randomP256Scalar } from '../derivation/curves.ts'
 import type { RootKeys } from '../derivation/kms-keys.ts'
 
@@ -56,21 +56,16 @@ export function createMaterial(
   temporary: Uint8Array = randomP256Scalar(),
 ): RootMaterial {
   const key = p256Key(temporary)
-  const [certificate = ''] = selfSigned(key, named('Dstack Client Temp CA'), []).chain
+  const [certificate = ''] = selfSigned(key, TEMPORARY_CA, []).chain
   return { root, authority: rootAuthority(root), temporaryCa: { certificate, key }, domain, info }
 }
 
-/**
- * The authority that root keys are, with a fresh certificate valid for ten years. Those of versions
- * above 0 say which in their name: whoever knows several finds an issuer by it.
- */
+/** The authority that root keys are, with a fresh certificate valid for ten years. */
 export function rootAuthority({ version, ca }: RootKeys): Authority {
-  const unit = version === 0 ? undefined : `root version ${version}`
-  return selfSigned(p256Key(ca), named('Dstack KMS CA', unit), [])
+  return selfSigned(p256Key(ca), rootName(version), [])
 }
 
-const named = (name: string, unit?: string): DistinguishedName => [
+const TEMPORARY_CA = [
   ['O', 'Dstack'],
-  ...(unit === undefined ? [] : [['OU', unit] as const]),
-  ['CN', name],
-]
+  ['CN', 'Dstack Client Temp CA'],
+] as const

@@ -21,6 +21,7 @@ import { verifyPeer } from './peer.ts'
 import type { Kms } from './public-methods.ts'
 import { renewCertificates } from './renewal.ts'
 import { requestEvents } from './request-events.ts'
+import { linkedAuthority } from './root-links.ts'
 import { clearRoots, type Roots } from './root-set.ts'
 import { addRootVersion, adoptRootVersions, openRoots, useRootVersion } from './roots.ts'
 import { kmsRoutes } from './routes.ts'
@@ -139,11 +140,12 @@ export function createKmsService(options: ServiceOptions): KmsService {
   }
 
   /** A certificate with fresh evidence, by which this KMS also learns what it is itself. */
-  async function certify({ current }: Roots): Promise<RpcCertificate> {
+  async function certify(roots: Roots): Promise<RpcCertificate> {
     if (attester.platform === undefined) {
       throw new Error('this machine has neither Intel TDX nor a Nitro module: it cannot attest')
     }
-    const rpc = await issueRpcCertificate(current, attester, { key: rpcKey })
+    const material = { ...roots.current, authority: linkedAuthority(roots) }
+    const rpc = await issueRpcCertificate(material, attester, { key: rpcKey })
     if (config.enforce_self_authorization) {
       const verified = await verifyEvidence(rpc.platform, rpc.spki, trust, Date.now())
       self = verified.boot
