@@ -328,7 +328,7 @@ const PAYLOADS: [command: string, payload: string, refusal: string][] = [
     '{"name":1}',
     `decode: failed to unmarshal payload: ${struct} number into Go struct field Payload.Name of type string`,
   ],
-  ['zos.perf.get', '{"name":"nothing"}', 'not-found: result not found'],
+  ['zos.perf.get', '{"name":"nothing"}', 'failed: result not found'],
   [
     'zos.network.list_private_ips',
     '{"network_name":[]}',
@@ -444,11 +444,11 @@ test('what a node does not have is said, or is empty', async (t) => {
   const node = await apiNode(t, { machine: 'container' })
   assert.equal(
     await node.refused('zos.network.public_config_get'),
-    'not-found: no public configuration',
+    'failed: no public configuration',
   )
   assert.equal(
     await node.refused('zos.location.get'),
-    'not-found: failed to fetch location information',
+    'failed: failed to fetch location information',
   )
   const diagnostics = '{"system_status_ok":true,"modules":{},"healthy":true}'
   assert.equal(await node.call('zos.system.diagnostics'), diagnostics)

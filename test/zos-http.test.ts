@@ -95,6 +95,9 @@ test('each status of the specification', async (t) => {
     await of('zos.deployment.delete', ID, OWNER),
     '500 255 deletion over the api is disabled, please cancel your contract instead',
   )
+  // Only commands and deployments are found or not.
+  assert.equal(await of('zos.perf.get', '{"Name":"x"}'), '500 255 result not found')
+  assert.equal(await of('zos.network.public_config_get', ''), '500 255 no public configuration')
   const accepted = await zos.post('zos.deployment.deploy', text, named(OWNER))
   assert.deepEqual(
     [accepted.status, accepted.type, accepted.body],

@@ -301,7 +301,7 @@ test('public configuration and location come from the configuration, or are an e
   const none = nodeFacts(t).facts
   await assert.rejects(none.publicConfig(), {
     name: 'ZosError',
-    kind: 'not-found',
+    kind: 'failed',
     message: 'no public configuration',
   })
   assert.throws(() => none.location(), {

@@ -8,7 +8,7 @@ export type ZosErrorKind =
   | 'authentication'
   /** Not theirs: 403. */
   | 'forbidden'
-  /** No such command, deployment or result: 404. */
+  /** No such command or deployment: 404. */
   | 'not-found'
   /** It exists, or another has its name: 409. */
   | 'conflict'

@@ -41,7 +41,7 @@ export function nodeCommands(parts: CommandParts): CommandTable {
     'zos.perf.get': anybody(({ payload }) => {
       const name = readName(payload)
       const found = facts.perf().find((result) => result.name === name)
-      if (!found) throw new ZosError('not-found', 'result not found')
+      if (!found) throw new ZosError('failed', 'result not found')
       return found
     }),
     'zos.perf.get_all': anybody(() => orNull(facts.perf())),

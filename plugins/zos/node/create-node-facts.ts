@@ -103,7 +103,7 @@ export function createNodeFacts(options: NodeFactsOptions): NodeFacts {
     interfaces: () => network.interfaces(),
     async publicConfig() {
       if (options.publicConfig) return options.publicConfig
-      throw new ZosError('not-found', 'no public configuration')
+      throw new ZosError('failed', 'no public configuration')
     },
     adminInterfaces: () => network.adminInterfaces(),
     publicNic: async () => exitNic.get(),
@@ -114,7 +114,7 @@ export function createNodeFacts(options: NodeFactsOptions): NodeFacts {
     perf: () => perf.results(),
     location() {
       if (options.location) return options.location
-      throw new ZosError('not-found', 'failed to fetch location information')
+      throw new ZosError('failed', 'failed to fetch location information')
     },
     async start() {
       programs.start()
