@@ -1,6 +1,7 @@
 import { within } from '../../../src/deadline.ts'
 import { messageOf } from '../../../src/errors.ts'
 import { WORKLOAD_TYPES, type WorkloadType } from '../model.ts'
+import { withoutFolders } from './discreet.ts'
 import type { Driver, DriverProbe } from './driver.ts'
 
 export interface DriverBoardOptions {
@@ -55,11 +56,15 @@ export class DriverBoard {
     return WORKLOAD_TYPES.filter((type) => this.#chosen.has(type))
   }
 
-  /** What is missing for a type; undefined when it is offered, or no driver would ever run it. */
+  /**
+   * What is missing for a type, in words for tenants; undefined when it is offered, or no driver would
+   * ever run it.
+   */
   lacks(type: WorkloadType): string | undefined {
     const drivers = this.#candidates.get(type) ?? []
     if (drivers.length === 0 || this.#chosen.has(type)) return undefined
-    return drivers.map((driver) => this.#missing.get(driver) ?? 'not looked for yet').join('; ')
+    const why = drivers.map((driver) => this.#missing.get(driver) ?? 'not looked for yet')
+    return withoutFolders(why.join('; '))
   }
 
   /** Looks for everything once, then again for what is missing until it is stopped. */

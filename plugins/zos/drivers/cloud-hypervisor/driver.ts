@@ -1,4 +1,5 @@
 import { messageOf } from '../../../../src/errors.ts'
+import { discreet } from '../discreet.ts'
 import { type Driver, DriverError, type HealthCheck, type Task } from '../driver.ts'
 import { claimGpus, type GpuClaims } from '../gpu-claims.ts'
 import { hostCommands } from '../host-commands.ts'
@@ -129,7 +130,7 @@ export function createCloudHypervisorDriver<T extends MachineType>(
       }
     })
 
-  return {
+  const driver: Driver<T> = {
     type,
     name: 'cloud-hypervisor',
     probe: (signal) =>
@@ -161,6 +162,9 @@ export function createCloudHypervisorDriver<T extends MachineType>(
       }
     },
   }
+  const { folder, runFolder, dataDir, imageDir } = options
+  const programs = [hypervisor[0], virtiofsd[0], ...Object.values(payload ?? {})]
+  return discreet(driver, { places: [folder, runFolder, dataDir, imageDir, ...programs], warn })
 
   async function checks({ id, signal }: Task<T>): Promise<readonly HealthCheck[]> {
     const record = await store.read(id)

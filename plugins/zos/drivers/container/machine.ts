@@ -4,6 +4,7 @@ import { isEngineError } from '../../../../src/engine/error.ts'
 import type { RegistryCredentials } from '../../../../src/engine/images.ts'
 import { messageOf } from '../../../../src/errors.ts'
 import type { MachineNetwork } from '../../model.ts'
+import { discreet } from '../discreet.ts'
 import { type Driver, DriverError, type HealthCheck, type Task } from '../driver.ts'
 import { engineFailure } from '../engine-failure.ts'
 import { claimGpus, type GpuClaims } from '../gpu-claims.ts'
@@ -187,7 +188,7 @@ export function createContainerMachineDriver<T extends MachineType>(
     if (mycelium) warn(`${type} ${id}: there is no mycelium here`)
   }
 
-  return {
+  const driver: Driver<T> = {
     type,
     name: 'container',
     probe: async (signal) => {
@@ -242,7 +243,18 @@ export function createContainerMachineDriver<T extends MachineType>(
       await removeMachines(engine, owner, [label(TYPE_LABEL, type)], { signal, only })
     },
   }
+  const places = [engine.socketPath, options.dataDir, ...ENGINE_FOLDERS]
+  return discreet(driver, { places, warn })
 }
+
+/** Where engines keep what they like to quote. */
+const ENGINE_FOLDERS = [
+  '/run/containerd',
+  '/run/containers',
+  '/run/docker',
+  '/var/lib/containers',
+  '/var/lib/docker',
+]
 
 /** §4.3 */
 function resultOf(type: MachineType, id: string, ip: string) {

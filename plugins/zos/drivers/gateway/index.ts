@@ -1,3 +1,4 @@
+import { discreet } from '../discreet.ts'
 import type { Driver } from '../driver.ts'
 import { createGatewayFqdnDriver, type FqdnProxyOptions } from './fqdn-proxy.ts'
 import { createGuard, type GuardOptions } from './guard.ts'
@@ -14,6 +15,8 @@ export interface GatewayOptions
   readonly backEnd:
     | { readonly traefik: TraefikOptions }
     | { readonly proxy: Omit<ProxyOptions, 'guard'> }
+  /** Told what a person should look at. */
+  readonly warn?: ((message: string) => void) | undefined
 }
 
 /** Both types of gateways, between which no host name may be given twice. */
@@ -28,5 +31,11 @@ export function createGatewayDrivers(options: GatewayOptions): {
       ? createTraefikFiles(options.backEnd.traefik)
       : createProxy({ ...options.backEnd.proxy, guard })
   const shared = { ...options, backEnd, hosts: new Map<string, string>(), guard }
-  return { name: createGatewayNameDriver(shared), fqdn: createGatewayFqdnDriver(shared), backEnd }
+  const places = 'traefik' in options.backEnd ? [options.backEnd.traefik.folder] : []
+  const shown = { places, warn: options.warn }
+  return {
+    name: discreet(createGatewayNameDriver(shared), shown),
+    fqdn: discreet(createGatewayFqdnDriver(shared), shown),
+    backEnd,
+  }
 }

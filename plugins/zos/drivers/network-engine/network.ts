@@ -4,6 +4,7 @@ import type { Network } from '../../../../src/engine/networks.ts'
 import { messageOf } from '../../../../src/errors.ts'
 import { networkId } from '../../deployment/ids.ts'
 import { isOurs, label, NETWORK_LABEL, removeMachines, unlessGone } from '../container/labels.ts'
+import { discreet } from '../discreet.ts'
 import { type Driver, DriverError, type HealthCheck, type Task } from '../driver.ts'
 import { engineFailure } from '../engine-failure.ts'
 import { engineNetwork, OWNER_LABEL, WORKLOAD_LABEL } from '../names.ts'
@@ -106,7 +107,7 @@ export function createEngineNetworkDriver<T extends NetworkType>(
     return undefined
   }
 
-  return {
+  const driver: Driver<T> = {
     type,
     name: 'engine',
     probe: async (signal) => {
@@ -143,6 +144,7 @@ export function createEngineNetworkDriver<T extends NetworkType>(
       }
     },
   }
+  return discreet(driver, { places: [engine.socketPath], warn })
 
   async function check(task: Task<T>): Promise<HealthCheck> {
     const subnet = readSubnet(task.workload.data.subnet)

@@ -1,6 +1,7 @@
 import { messageOf } from '../../../../src/errors.ts'
 import { networkId } from '../../deployment/ids.ts'
 import type { NetworkLight } from '../../model.ts'
+import { discreet } from '../discreet.ts'
 import { type Driver, DriverError, type HealthCheck, type Task } from '../driver.ts'
 import { hostCommands } from '../host-commands.ts'
 import { applyBridge, LAN, removeNetwork } from './apply.ts'
@@ -22,6 +23,8 @@ export interface NetworkHostOptions {
   readonly uplinkRange?: string | undefined
   /** Program and arguments in front of every command: `['sudo', '-n']`. */
   readonly prefix?: readonly string[]
+  /** Told what a person should look at. */
+  readonly warn?: ((message: string) => void) | undefined
 }
 
 type NetworkType = 'network' | 'network-light'
@@ -102,7 +105,7 @@ export function createNetworkHostDriver<T extends NetworkType>(
     await ledger.remove(netId)
   }
 
-  return {
+  const driver: Driver<T> = {
     type,
     name: 'host',
     probe: (signal) =>
@@ -135,6 +138,7 @@ export function createNetworkHostDriver<T extends NetworkType>(
       }
     },
   }
+  return discreet(driver, { places: [options.folder], warn: options.warn })
 
   async function checks({ names, wireguard }: NetworkPlan, signal: AbortSignal) {
     const host = commands.until(signal)

@@ -1,3 +1,4 @@
+import { discreet } from '../discreet.ts'
 import type { Driver } from '../driver.ts'
 import { type RunTool, runTool } from '../tools.ts'
 import { createMounter, type DiskMounting } from './mounter.ts'
@@ -30,8 +31,9 @@ export function createStorageDrivers(options: StorageOptions): {
   const mounter = createMounter({ run, dataDir, mounting })
   const keeper = createVolumeKeeper(run, dataDir)
   const tell = warn === undefined ? {} : { warn }
+  const shown = { places: [dataDir], warn }
   return {
-    zmount: createZmountDriver({ pool, useFolders, mounter, ...tell }),
-    volume: createVolumeDriver({ pool, keeper, ...tell }),
+    zmount: discreet(createZmountDriver({ pool, useFolders, mounter, ...tell }), shown),
+    volume: discreet(createVolumeDriver({ pool, keeper, ...tell }), shown),
   }
 }
