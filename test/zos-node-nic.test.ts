@@ -45,7 +45,7 @@ const REFUSED = [
   ['nothing', 'Link not found'],
   ['', 'Link not found'],
   ['../eno2', 'Link not found'],
-  ['lo', 'Link not found'],
+  ['lo', 'invalid exit bridge must be a physical nic or the default bridge'],
   ['docker0', 'invalid exit bridge must be a physical nic or the default bridge'],
   ['wg0', 'invalid exit bridge must be a physical nic or the default bridge'],
   ['ib0', 'invalid exit bridge must be a physical nic or the default bridge'],

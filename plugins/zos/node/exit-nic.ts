@@ -89,8 +89,9 @@ export class ExitNic {
     const management = await network.management()
     if (device === MANAGEMENT) return MANAGEMENT
     const nic = (await network.nics()).find(({ name }) => name === device)
-    if (!nic) throw failed('Link not found')
-    if (!nic.physical) {
+    // It is everywhere, and in no list.
+    if (!nic && device !== 'lo') throw failed('Link not found')
+    if (!nic?.physical) {
       // A bridge of another name that does what `zos` does.
       if (device === management) return MANAGEMENT
       throw failed('invalid exit bridge must be a physical nic or the default bridge')
