@@ -4,6 +4,7 @@ import type { Guard } from '../auth/guard.ts'
 import { grants } from '../auth/scopes.ts'
 import { within } from '../deadline.ts'
 import { ApiError, problem, toApiError } from '../errors.ts'
+import type { Caller } from '../plugin.ts'
 import { dispatch, isOperators, type RouteEntry } from '../registry.ts'
 import type { RouteFacts } from '../route.ts'
 import type { Exchange } from './exchange.ts'
@@ -53,6 +54,9 @@ const STANDARD: ReadonlySet<string> = new Set([
   'CONNECT',
 ])
 
+/** Whom a plugin lets in by rules of its own. */
+const OWN: Caller = { kind: 'own', name: 'own', scopes: ['*'] }
+
 /** Answers one request; what it throws is the caller's to render. */
 type Answer = (c: Context<CoreEnv>) => Response | Promise<Response>
 
@@ -67,11 +71,12 @@ export function buildPipeline(
 ): Hono<CoreEnv> {
   const render = options.renderError ?? problem
   const app = new Hono<CoreEnv>({ getPath: requestPath })
-  const admit = admission(options, ownAuth(routes))
   const methods = methodTable(routes, options.answersHead ?? true)
-  const attend = (answer: Answer) => observed(options, admitted(admit, render, answer))
+  const attend = (answer: Answer, own = false) =>
+    observed(options, admitted(admission(options, own), render, answer))
   for (const entry of routes) {
-    app.on(entry.method, entry.path, attend(handlerOf(entry, options, methods)))
+    const own = entry.owner.plugin.auth === 'own' && !isOperators(entry)
+    app.on(entry.method, entry.path, attend(handlerOf(entry, options, methods), own))
   }
   app.notFound(
     attend(({ req }) => {
@@ -114,17 +119,15 @@ function admitted(
   }
 }
 
-/** @throws {ApiError} Why a request may not come in, after reporting it. */
-function admission(
-  options: PipelineOptions,
-  own: (method: string, path: string) => boolean,
-): (c: Context<CoreEnv>) => void {
+/**
+ * @param own Whether the plugin asks its callers who they are.
+ * @throws {ApiError} Why a request may not come in, after reporting it.
+ */
+function admission(options: PipelineOptions, own: boolean): (c: Context<CoreEnv>) => void {
   return ({ env: exchange, req }) => {
     try {
       assertSameSite(exchange, req.method, options.hosts)
-      exchange.caller = own(req.method, req.path)
-        ? { kind: 'own', name: 'own', scopes: ['*'] }
-        : options.guard.authenticate(exchange)
+      exchange.caller = own ? OWN : options.guard.authenticate(exchange)
     } catch (thrown) {
       const error = toApiError(thrown)
       if (error.status < 500) options.refused?.(exchange, req.method, req.path, error.message)
@@ -223,30 +226,31 @@ function hiddenBy(
   return (method, at) => table.match(method === 'HEAD' ? 'GET' : method, at)[0].length > 0
 }
 
-function ownAuth(routes: readonly RouteEntry[]): (method: string, path: string) => boolean {
-  const isOwn = (entry: RouteEntry) => entry.owner.plugin.auth === 'own' && !isOperators(entry)
-  if (!routes.some(isOwn)) return () => false
-  // All routes, so that a pattern such as `/*` of one plugin does not open another's.
-  const table = new TrieRouter<boolean>()
-  for (const entry of routes) table.add(entry.method, entry.path, isOwn(entry))
-  return (method, path) => table.match(method === 'HEAD' ? 'GET' : method, path)[0][0]?.[0] ?? false
-}
-
 /** Whoever asks for the head alone means no change. */
 function hasHead({ head, sideEffect }: RouteFacts): boolean {
   return head ?? !sideEffect
 }
 
+/** Tells the methods of a path, from a table that the first request for what is not there makes. */
 function methodTable(
   routes: readonly RouteEntry[],
   answersHead: boolean,
 ): (path: string) => string[] {
+  let table: TrieRouter<string> | undefined
+  return (path) => {
+    table ??= tableOf(routes, answersHead)
+    const at = table
+    return [...STANDARD].filter((method) => at.match(method, path)[0].length > 0)
+  }
+}
+
+function tableOf(routes: readonly RouteEntry[], answersHead: boolean): TrieRouter<string> {
   const table = new TrieRouter<string>()
   for (const { method, path, facts } of routes) {
     table.add(method, path, method)
     if (method === 'GET' && answersHead && hasHead(facts)) table.add('HEAD', path, 'HEAD')
   }
-  return (path) => [...STANDARD].filter((method) => table.match(method, path)[0].length > 0)
+  return table
 }
 
 function methodNotAllowed(method: string, path: string, allow: readonly string[]): ApiError {
@@ -279,8 +283,10 @@ async function limitBody(
       { headers: { connection: 'close' } },
     )
   if (Number(exchange.header('content-length') ?? 0) > options.maxBodyBytes) throw tooLarge()
-  const body = await withDeadline(
-    readLimited(request, options.maxBodyBytes, tooLarge),
+  const body = await withDeadline<ArrayBuffer | Uint8Array<ArrayBuffer>>(
+    hasLength(exchange)
+      ? request.arrayBuffer().catch(brokenOff)
+      : readLimited(request, options.maxBodyBytes, tooLarge),
     options.requestTimeoutMs,
   )
   const whole = new Request(request.url, {
@@ -290,6 +296,11 @@ async function limitBody(
   })
   // A property costs nothing until it is asked for, a signal in the constructor does.
   return Object.defineProperty(whole, 'signal', { get: () => request.signal })
+}
+
+/** Whether the parser sees to it that the body is as long as was said, so that nobody has to count. */
+function hasLength(exchange: Exchange): boolean {
+  return exchange.header('transfer-encoding') === undefined
 }
 
 async function readLimited(
