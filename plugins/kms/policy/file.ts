@@ -3,6 +3,7 @@ import { messageOf } from '../../../src/errors.ts'
 import { type Policy, PolicyError } from './policy.ts'
 import { readConfigured } from './read-file.ts'
 import { factsOf, judge, parseRegistry, type Registry } from './registry.ts'
+import { shared } from './shared.ts'
 
 const MAX_BYTES = 512 * 1024
 
@@ -13,6 +14,7 @@ const MAX_BYTES = 512 * 1024
  */
 export function filePolicy(path: string): Policy {
   let known: { readonly bytes: Uint8Array; readonly registry: Registry } | undefined
+  // Five calls on a file take longer than all the rest of a request for keys.
   const current = shared(async (): Promise<Registry> => {
     const bytes = await readConfigured(path, MAX_BYTES)
     if (known && sameBytes(known.bytes, bytes)) return known.registry
@@ -24,33 +26,6 @@ export function filePolicy(path: string): Policy {
     app: async (info) => judge(await current(), 'app', info),
     kms: async (info) => judge(await current(), 'kms', info),
     describe: async () => factsOf(await current()),
-  }
-}
-
-/**
- * Work that is done once for all who wait for it to begin, and begins after they asked: five calls
- * on a file take longer than all the rest of a request for keys.
- */
-function shared<T>(work: () => Promise<T>): () => Promise<T> {
-  let running: Promise<T> | undefined
-  let next: Promise<T> | undefined
-  const begin = () => {
-    const begun = work()
-    running = begun
-    const ended = () => {
-      running = undefined
-    }
-    begun.then(ended, ended)
-    return begun
-  }
-  const beginNext = () => {
-    next = undefined
-    return begin()
-  }
-  return () => {
-    if (!running) return next ?? begin()
-    next ??= running.then(beginNext, beginNext)
-    return next
   }
 }
 

@@ -3,19 +3,30 @@ import type { PolicyConfig } from './config.ts'
 import { devPolicy } from './dev.ts'
 import { filePolicy } from './file.ts'
 import type { Policy } from './policy.ts'
+import { sharedPolicy } from './shared.ts'
 import { webhookPolicy } from './webhook.ts'
 
-/** The policy that the configuration asks for; opens nothing until it is asked. */
-export function createPolicy(config: PolicyConfig): Policy {
+/**
+ * The policy that the configuration asks for; opens nothing until it is asked.
+ *
+ * @param ended Ends questions to a service.
+ */
+export function createPolicy(config: PolicyConfig, ended?: AbortSignal): Policy {
   switch (config.type) {
     case 'webhook':
-      return webhookPolicy({ kind: 'auth api', url: config.url, ...accessOf(config) })
+      return sharedPolicy(
+        webhookPolicy({ kind: 'auth api', url: config.url, ...accessOf(config) }),
+        ended,
+      )
     case 'file':
       return filePolicy(config.file)
     case 'chain': {
       const { rpc_url: url, rpc_path: secretPath, contract, chain_id, confirmations } = config
       const service = { kind: 'chain node', url, secretPath, ...accessOf(config) } as const
-      return chainPolicy({ service, contract, chainId: chain_id, confirmations })
+      return sharedPolicy(
+        chainPolicy({ service, contract, chainId: chain_id, confirmations }),
+        ended,
+      )
     }
     case 'dev':
       return devPolicy(config.gateway_app_id)

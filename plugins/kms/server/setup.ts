@@ -25,6 +25,7 @@ export function setupServer(
     metrics.counter('cvmd_kms_requests_total', 'Key requests by method, outcome and reason.'),
   )
   let service: KmsService | undefined
+  let asking = new AbortController()
   const running = () => {
     if (service) return service
     throw new Error('Cannot use root keys: the plugin is not running')
@@ -49,13 +50,14 @@ export function setupServer(
         import('../trust/open-trust.ts'),
         import('../policy/index.ts'),
       ])
+      asking = new AbortController()
       service = createKmsService({
         config: server,
         folder,
         stateDir,
         attester: services.attestation,
         trust: await openTrust(config.trust, { log: (message) => log.warn(message), signal }),
-        policy: createPolicy(server.policy),
+        policy: createPolicy(server.policy, asking.signal),
         requests: requests.counter,
         events,
         log,
@@ -64,6 +66,7 @@ export function setupServer(
     },
     async stop() {
       await service?.stop()
+      asking.abort()
       service = undefined
     },
     notReady: () => service?.notReady(),
