@@ -1,16 +1,18 @@
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
 import { type AddressInfo, createServer } from 'node:net'
+import { networkInterfaces } from 'node:os'
 import { type TestContext, test } from 'node:test'
 import { gunzipSync } from 'node:zlib'
 import { createClient } from '@redis/client'
 import fc from 'fast-check'
 import { type WebSocket, WebSocketServer } from 'ws'
 import { DriverError } from '../plugins/zos/drivers/driver.ts'
+import { createGuard, type Guard } from '../plugins/zos/drivers/guard.ts'
 import type { MachineLogLine, MachineLogs } from '../plugins/zos/drivers/machine-logs.ts'
 import { createZlogsDriver, type ZlogsOptions } from '../plugins/zos/drivers/zlogs/driver.ts'
 import { createLineBuffer } from '../plugins/zos/drivers/zlogs/line-buffer.ts'
-import { isLocalAddress, resolveHost } from '../plugins/zos/drivers/zlogs/local-address.ts'
+import { isLocalAddress, reachable } from '../plugins/zos/drivers/zlogs/local-address.ts'
 import { readOutput } from '../plugins/zos/drivers/zlogs/output.ts'
 import { createLogPosition } from '../plugins/zos/drivers/zlogs/position.ts'
 import {
@@ -320,8 +322,31 @@ test('addresses of the node are known in every spelling', async () => {
     assert.equal(isLocalAddress(one), false, one)
   }
   assert.equal(isLocalAddress('::ffff:10.1.2.3'), false)
-  await assert.rejects(resolveHost('localhost', false), /address of this node itself/)
-  assert.match(await resolveHost('localhost', true), /^(?:127\.0\.0\.1|::1)$/)
+})
+
+test('what a name stands for is looked at, and where a connection ends', async (t) => {
+  const server = await webSocketServer(t)
+  const none = () => undefined
+  const local = /^Error: it is an address of this node itself$/
+  await assert.rejects(reachable('localhost', server.port, createGuard()), local)
+  assert.equal(await reachable('127.0.0.1', server.port, none), '127.0.0.1')
+  // One that no list of interfaces shows, but the kernel knows as its own.
+  let asked = 0
+  const late: Guard = () => (++asked > 1 ? 'it is ours' : undefined)
+  await assert.rejects(reachable('127.0.0.1', server.port, late), local)
+  await assert.rejects(reachable('127.0.0.1', await freePort(), none), /ECONNREFUSED/)
+  assert.deepEqual(server.paths, [])
+})
+
+test('a log goes to no other address of the node, nor to what is behind its bridges', async (t) => {
+  const own = Object.values(networkInterfaces()).flatMap((all) => all ?? [])
+  const outer = own.find(({ family, internal }) => family === 'IPv4' && !internal)
+  if (!outer) return t.skip('the node has no address')
+  const driver = driverOf(t, testLog().logs, { allowLocal: false })
+  await assert.rejects(
+    driver.provision(taskOf(`redis://${outer.address}/log`)),
+    driverError('failed', /^cannot send logs to the output: it is an address of this node itself$/),
+  )
 })
 
 test('a log is gone on with where it was, however coarse its times are', () => {

@@ -1,10 +1,11 @@
 import { connect, type Socket } from 'node:net'
 import { messageOf } from '../../../../src/errors.ts'
-import { addressText, type BackendAddress } from './route.ts'
+import { type Guard, selfProblem } from '../guard.ts'
+import { addressText, type GatewayRoute } from './route.ts'
 
 export interface DialOptions {
   readonly connectTimeoutMs: number
-  readonly guard: (address: string) => string | undefined
+  readonly guard: Guard
   /** Whether the backend may say that it is done and go on listening; HTTP's is gone then. */
   readonly halfOpen: boolean
 }
@@ -14,10 +15,13 @@ export interface DialOptions {
  *
  * @throws {Error} When it may not be connected to, does not accept, or takes too long.
  */
-export function dial(backend: BackendAddress, options: DialOptions): Promise<Socket> {
+export function dial(
+  { backend, own }: Pick<GatewayRoute, 'backend' | 'own'>,
+  options: DialOptions,
+): Promise<Socket> {
   const { connectTimeoutMs, guard, halfOpen } = options
   return new Promise((resolve, reject) => {
-    const problem = guard(backend.host)
+    const problem = guard(backend.host, own)
     if (problem !== undefined) return reject(new Error(problem))
     const { host, port } = backend
     const socket = connect({ host, port, allowHalfOpen: halfOpen, keepAlive: true })
@@ -35,6 +39,8 @@ export function dial(backend: BackendAddress, options: DialOptions): Promise<Soc
     socket.once('connect', () => {
       clearTimeout(late)
       socket.off('error', refused)
+      const self = selfProblem(socket, guard)
+      if (self !== undefined) return fail(new Error(self))
       socket.on('error', () => socket.destroy())
       resolve(socket)
     })

@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
+import type { Guard } from '../guard.ts'
 import { dial } from './dial.ts'
 import { type Exchange, forward } from './forward.ts'
 import { forwardUpgrade } from './forward-upgrade.ts'
@@ -9,7 +10,7 @@ import { type GatewayRoute, hostKey } from './route.ts'
 export interface HttpFrontParts {
   readonly routes: Routes
   readonly limits: ProxyLimits
-  readonly guard: (address: string) => string | undefined
+  readonly guard: Guard
 }
 
 export interface HttpFront {
@@ -76,7 +77,7 @@ export function createHttpFront({ routes, limits, guard }: HttpFrontParts): Http
       host: incoming.headers.host ?? '',
     }
     const { connectTimeoutMs } = limits
-    const connect = () => dial(route.backend, { connectTimeoutMs, guard, halfOpen: false })
+    const connect = () => dial(route, { connectTimeoutMs, guard, halfOpen: false })
     return { incoming, client, limits, connect }
   }
 

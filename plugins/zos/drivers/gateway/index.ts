@@ -1,7 +1,7 @@
 import { discreet } from '../discreet.ts'
 import type { Driver } from '../driver.ts'
+import { createGuard, type GuardOptions } from '../guard.ts'
 import { createGatewayFqdnDriver, type FqdnProxyOptions } from './fqdn-proxy.ts'
-import { createGuard, type GuardOptions } from './guard.ts'
 import { createGatewayNameDriver, type NameProxyOptions } from './name-proxy.ts'
 import { createProxy, type ProxyOptions } from './proxy.ts'
 import type { GatewayBackEnd } from './route.ts'

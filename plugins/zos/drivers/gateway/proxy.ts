@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net'
 import { messageOf } from '../../../../src/errors.ts'
+import type { Guard } from '../guard.ts'
 import { createHttpFront } from './http-front.ts'
 import { type Bound, openPort, type PortLimits } from './port.ts'
 import type { GatewayBackEnd, GatewayRoute } from './route.ts'
@@ -30,7 +31,7 @@ export interface ProxyOptions {
    */
   readonly certificate?: (() => ProxyCertificate | undefined) | undefined
   /** What is wrong with an address, now that it is to be connected to; see `createGuard`. */
-  readonly guard: (address: string) => string | undefined
+  readonly guard: Guard
   readonly limits?: Partial<ProxyLimits> | undefined
 }
 

@@ -3,6 +3,7 @@ import { messageOf } from '../../../../src/errors.ts'
 import { backendAddress } from '../../deployment/backends.ts'
 import type { GatewayBackends } from '../../model.ts'
 import { DriverError, type HealthCheck, type Task } from '../driver.ts'
+import { type Guard, type OwnNetworks, ownNetworks } from '../guard.ts'
 import {
   addressText,
   type BackendAddress,
@@ -17,7 +18,7 @@ export interface Publisher {
   readonly backEnd: GatewayBackEnd
   readonly hosts: Hosts
   /** What is wrong with an address that a gateway is to lead to; see `createGuard`. */
-  readonly guard: (address: string) => string | undefined
+  readonly guard: Guard
 }
 
 type GatewayType = 'gateway-name-proxy' | 'gateway-fqdn-proxy'
@@ -40,7 +41,8 @@ export async function publish(
   { host, kind }: Pick<GatewayRoute, 'host' | 'kind'>,
   hostOf: (data: Task<GatewayType>['workload']['data']) => string,
 ): Promise<void> {
-  const backend = onlyBackend(task.workload.data, guard)
+  const own = ownNetworks(task)
+  const backend = onlyBackend(task.workload.data, guard, own)
   assertHost(host)
   const { network } = task.workload.data
   if (network !== undefined && !task.network(network)) {
@@ -54,7 +56,7 @@ export async function publish(
   hosts.set(host, task.id)
   const { tlsPassthrough } = task.workload.data
   try {
-    await backEnd.set({ id: task.id, host, kind, tlsPassthrough, backend })
+    await backEnd.set({ id: task.id, host, kind, tlsPassthrough, backend, own })
   } catch (cause) {
     if (!mine) hosts.delete(host)
     throw new DriverError('failed', `Cannot publish ${host}: ${messageOf(cause)}`, { cause })
@@ -101,13 +103,17 @@ export async function gatewayHealth(
   return checks
 }
 
-function onlyBackend({ backends }: GatewayBackends, guard: Publisher['guard']): BackendAddress {
+function onlyBackend(
+  { backends }: GatewayBackends,
+  guard: Guard,
+  own: OwnNetworks,
+): BackendAddress {
   const [text = '', ...more] = backends
   if (more.length > 0) {
     throw new DriverError('failed', `only one backend is supported, got ${backends.length}`)
   }
   const backend = parseBackend(text)
-  const problem = backend ? guard(backend.host) : 'it is no address'
+  const problem = backend ? guard(backend.host, own) : 'it is no address'
   if (backend && problem === undefined) return backend
   throw new DriverError('failed', `failed to validate backend '${text}': ${problem}`)
 }

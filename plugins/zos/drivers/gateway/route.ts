@@ -1,4 +1,5 @@
 import type { DriverProbe } from '../driver.ts'
+import type { OwnNetworks } from '../guard.ts'
 
 /** A host name in public, and who answers for it. */
 export interface GatewayRoute {
@@ -10,6 +11,8 @@ export interface GatewayRoute {
   readonly kind: 'name' | 'fqdn'
   readonly tlsPassthrough: boolean
   readonly backend: BackendAddress
+  /** Networks of the twin's own; default: none. */
+  readonly own?: OwnNetworks | undefined
 }
 
 /** An address and a port to connect to. */

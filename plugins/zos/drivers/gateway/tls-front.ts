@@ -51,12 +51,12 @@ export function createTlsFront(parts: TlsFrontParts): { accept(socket: Socket): 
 async function passThrough(
   socket: Socket,
   received: Uint8Array,
-  { backend }: GatewayRoute,
+  route: GatewayRoute,
   { limits, guard }: TlsFrontParts,
 ): Promise<void> {
   try {
     const { connectTimeoutMs } = limits
-    const joined = await dial(backend, { connectTimeoutMs, guard, halfOpen: true })
+    const joined = await dial(route, { connectTimeoutMs, guard, halfOpen: true })
     if (socket.destroyed) return void joined.destroy()
     joined.write(received)
     splice(socket, joined, limits.idleTimeoutMs)

@@ -44,3 +44,22 @@ export function writeSubnet({ network, prefix }: Subnet): Cidr {
 export function gatewayOf({ network }: Subnet): Ip {
   return writeIpv4(network + 1)
 }
+
+export function contains({ network, broadcast }: Subnet, address: number): boolean {
+  return address >= network && address <= broadcast
+}
+
+export function overlap(one: Subnet, other: Subnet): boolean {
+  return one.network <= other.broadcast && other.network <= one.broadcast
+}
+
+/** RFC 1918, and RFC 6598. */
+const PRIVATE = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', '100.64.0.0/10']
+
+/** Whether all of it is nobody's on the internet. */
+export function isPrivate({ network, broadcast }: Subnet): boolean {
+  return PRIVATE.some((text) => {
+    const range = readSubnet(text)
+    return range !== undefined && contains(range, network) && contains(range, broadcast)
+  })
+}

@@ -1,6 +1,9 @@
+import { isIP } from 'node:net'
 import { isOkay, workloadId } from '../../model.ts'
 import { type Driver, DriverError, type Task } from '../driver.ts'
+import { createGuard, type Guard, ownNetworks } from '../guard.ts'
 import type { MachineLogs } from '../machine-logs.ts'
+import { LOCAL } from './local-address.ts'
 import { LogPump } from './log-pump.ts'
 import { type Output, readOutput } from './output.ts'
 
@@ -32,6 +35,7 @@ const MAX_PUMPS = 256
  */
 export function createZlogsDriver(options: ZlogsOptions): Driver<'zlogs'> {
   const { compression = 'gzip', allowLocal = false } = options
+  const guard = createGuard({ allowLocal })
   const pumps = new Map<string, { readonly key: string; readonly pump: LogPump }>()
 
   const stop = async (id: string): Promise<void> => {
@@ -40,12 +44,12 @@ export function createZlogsDriver(options: ZlogsOptions): Driver<'zlogs'> {
     await found?.pump.stop()
   }
 
-  const begin = (machineId: string, output: Output) =>
+  const begin = (machineId: string, output: Output, refuses: Guard) =>
     new LogPump({
       machineId,
       logs: options.logs,
       output,
-      allowLocal,
+      refuses,
       compression,
       bufferBytes: options.bufferBytes ?? BUFFER_BYTES,
       retryMs: options.retryMs ?? RETRY_MS,
@@ -61,6 +65,11 @@ export function createZlogsDriver(options: ZlogsOptions): Driver<'zlogs'> {
       const { id, workload } = task
       const machineId = machineOf(task)
       const output = readOutput(workload.data.output, allowLocal)
+      const own = ownNetworks(task)
+      const refuses: Guard = (address) => guard(address, own)
+      if (isIP(output.host) > 0 && refuses(output.host) !== undefined) {
+        throw new DriverError('failed', `cannot send logs to the output: ${LOCAL}`)
+      }
       const key = `${machineId} ${workload.data.output}`
       if (pumps.get(id)?.key === key) return undefined
       await stop(id)
@@ -68,7 +77,7 @@ export function createZlogsDriver(options: ZlogsOptions): Driver<'zlogs'> {
         const reason = `this node carries ${MAX_PUMPS} logs already, delete one of them`
         throw new DriverError('failed', reason)
       }
-      pumps.set(id, { key, pump: begin(machineId, output) })
+      pumps.set(id, { key, pump: begin(machineId, output, refuses) })
       return undefined
     },
     deprovision: async ({ id }) => await stop(id),

@@ -1,11 +1,13 @@
 import { lookup } from 'node:dns/promises'
-import { isIP } from 'node:net'
+import { connect, isIP } from 'node:net'
 import { within } from '../../../../src/deadline.ts'
+import { type Guard, selfProblem } from '../guard.ts'
 
 /** Why such an address is not taken: services of the host trust it. */
 export const LOCAL = 'it is an address of this node itself'
 
 const LOOKUP_MS = 10_000
+const CONNECT_MS = 10_000
 
 /**
  * Whether an address is of this node alone (loopback, link-local with its metadata services), or of
@@ -42,14 +44,28 @@ function isLocalIpv6(address: string): boolean {
 /**
  * The address to connect to.
  *
- * @throws {Error} When the name is not found, or stands for this node.
+ * @throws {Error} When the name is not found, or stands for what may not be reached; or nobody is there.
  */
-export async function resolveHost(host: string, allowLocal: boolean): Promise<string> {
+export async function reachable(host: string, port: number, refuses: Guard): Promise<string> {
   const found = isIP(host) > 0 ? [host] : await addressesOf(host)
-  if (!allowLocal && found.some(isLocalAddress)) throw new Error(LOCAL)
+  if (found.some((address) => refuses(address) !== undefined)) throw new Error(LOCAL)
   const [address] = found
   if (address === undefined) throw new Error('its name has no address')
+  if (await isSelf(address, port, refuses)) throw new Error(LOCAL)
   return address
+}
+
+/** By a connection over which nothing is said: what is to be said is not for the node. */
+function isSelf(host: string, port: number, refuses: Guard): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    const socket = connect({ host, port })
+    socket.setTimeout(CONNECT_MS, () => socket.destroy(new Error('it does not answer')))
+    socket.once('error', reject)
+    socket.once('connect', () => {
+      resolve(selfProblem(socket, refuses) !== undefined)
+      socket.destroy()
+    })
+  })
 }
 
 async function addressesOf(host: string): Promise<string[]> {

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { gzip } from 'node:zlib'
 import { messageOf } from '../../../../src/errors.ts'
+import type { Guard } from '../guard.ts'
 import type { MachineLogs } from '../machine-logs.ts'
 import { createLineBuffer, type LineBuffer } from './line-buffer.ts'
 import type { Output } from './output.ts'
@@ -12,7 +13,8 @@ export interface LogPumpOptions {
   readonly machineId: string
   readonly logs: MachineLogs
   readonly output: Output
-  readonly allowLocal: boolean
+  /** What is wrong with an address that the log would go to. */
+  readonly refuses: Guard
   /** Of each chunk by itself. */
   readonly compression: 'gzip' | 'none'
   /** Lines that wait for the output. */
@@ -134,10 +136,10 @@ export class LogPump {
   }
 
   async #open(): Promise<Sink> {
-    const { output, allowLocal, deadlineMs } = this.#options
+    const { output, refuses, deadlineMs } = this.#options
     const { signal } = this.#controller
     const onLost = () => this.#wake()
-    const sink = await openSink(output, { allowLocal, deadlineMs, onLost, signal })
+    const sink = await openSink(output, { refuses, deadlineMs, onLost, signal })
     this.#outputProblem = ''
     if (signal.aborted) sink.close()
     return sink

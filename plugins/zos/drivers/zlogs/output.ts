@@ -16,6 +16,7 @@ export type Output =
   | {
       readonly kind: 'websocket'
       readonly host: string
+      readonly port: number
       readonly url: string
       readonly tls: boolean
       readonly shown: string
@@ -50,7 +51,9 @@ export function readOutput(text: string, allowLocal: boolean): Output {
     // A fragment never leaves a client; and there is no place for a password in a WebSocket's URL.
     url.hash = ''
     const shown = `${scheme}://${url.host}`
-    return { kind: 'websocket', host, url: url.href, tls: scheme === 'wss', shown }
+    const tls = scheme === 'wss'
+    const port = url.port === '' ? (tls ? 443 : 80) : Number(url.port)
+    return { kind: 'websocket', host, port, url: url.href, tls, shown }
   }
   throw refusal('its scheme is none of redis, ws and wss')
 }

@@ -1,5 +1,5 @@
 import { within } from '../../../../src/deadline.ts'
-import { resolveHost } from './local-address.ts'
+import { reachable } from './local-address.ts'
 import type { Output } from './output.ts'
 import type { Sink, SinkOptions } from './sink.ts'
 import { unlessAborted } from './unless-aborted.ts'
@@ -7,10 +7,10 @@ import { unlessAborted } from './unless-aborted.ts'
 /** Publishes each chunk to a channel. Who does not listen does not get it. */
 export async function openRedisSink(
   output: Output & { readonly kind: 'redis' },
-  { allowLocal, deadlineMs, onLost, signal }: SinkOptions,
+  { refuses, deadlineMs, onLost, signal }: SinkOptions,
 ): Promise<Sink> {
   const { username, password, channel, port } = output
-  const host = await unlessAborted(resolveHost(output.host, allowLocal), signal)
+  const host = await unlessAborted(reachable(output.host, port, refuses), signal)
   const { createClient } = await import('@redis/client')
   const client = createClient({
     RESP: 2,

@@ -1,3 +1,4 @@
+import type { Guard } from '../guard.ts'
 import type { Output } from './output.ts'
 import { openRedisSink } from './redis-sink.ts'
 import { openWebSocketSink } from './websocket-sink.ts'
@@ -18,8 +19,8 @@ export interface Sink {
 }
 
 export interface SinkOptions {
-  /** Addresses of this node are taken too. */
-  readonly allowLocal: boolean
+  /** What is wrong with an address that is to be connected to. */
+  readonly refuses: Guard
   /** For a connection to be made, and for one chunk. */
   readonly deadlineMs: number
   /** Called when the connection is gone, at least once, also after {@link Sink.close}. */

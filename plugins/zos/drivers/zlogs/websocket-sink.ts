@@ -1,6 +1,6 @@
 import { isIP } from 'node:net'
 import { within } from '../../../../src/deadline.ts'
-import { resolveHost } from './local-address.ts'
+import { reachable } from './local-address.ts'
 import type { Output } from './output.ts'
 import type { Sink, SinkOptions } from './sink.ts'
 import { unlessAborted } from './unless-aborted.ts'
@@ -13,9 +13,9 @@ const MAX_WAITING_BYTES = 1024 * 1024
 /** Sends each chunk as one binary message. */
 export async function openWebSocketSink(
   output: Output & { readonly kind: 'websocket' },
-  { allowLocal, deadlineMs, onLost, signal }: SinkOptions,
+  { refuses, deadlineMs, onLost, signal }: SinkOptions,
 ): Promise<Sink> {
-  const address = await unlessAborted(resolveHost(output.host, allowLocal), signal)
+  const address = await unlessAborted(reachable(output.host, output.port, refuses), signal)
   const { WebSocket } = await import('ws')
   const { url, headers } = targetOf(output, address)
   const socket = new WebSocket(url, {
