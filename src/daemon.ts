@@ -6,6 +6,7 @@ import { deviceObserver } from './attester/device-metrics.ts'
 import type { MachineAttester } from './attester/machine-attester.ts'
 import { NO_ATTESTER } from './attester/none.ts'
 import { type Audit, createAudit } from './auth/audit.ts'
+import { recogniseCertificates } from './auth/certificates.ts'
 import { KeyStore } from './auth/keys.ts'
 import { PasswordStore } from './auth/password.ts'
 import { Throttle } from './auth/throttle.ts'
@@ -167,6 +168,7 @@ export class Daemon {
         throttle: this.#throttle,
         keys: this.#keys as KeyStore,
         passwords,
+        certificates: recogniseCertificates(resolved.core.auth.certificates),
         realm: resolved.core.auth.realm,
         requestLines: resolved.core.log.requests,
       },

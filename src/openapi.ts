@@ -42,6 +42,7 @@ export function openapi(routes: readonly RouteEntry[]): Json {
       securitySchemes: {
         basic: { type: 'http', scheme: 'basic' },
         key: { type: 'http', scheme: 'bearer' },
+        certificate: { type: 'mutualTLS' },
       },
       schemas: book.components,
     },
@@ -87,7 +88,7 @@ function operation(entry: RouteEntry, template: string, id: string, book: Schema
     parameters: parametersOf(entry, template, id, book),
     ...(body && { requestBody: body }),
     responses: responsesOf(entry, id, book),
-    security: [{}, { basic: [] }, { key: [scope] }],
+    security: [{}, { basic: [] }, { key: [scope] }, { certificate: [scope] }],
     'x-cvmd-scope': scope,
   }
 }

@@ -105,6 +105,9 @@ function addCore(resolved: Resolved, { read, write, net }: Sets): void {
     for (const file of [listener.tls?.cert, listener.tls?.key]) {
       if (file !== undefined) addReplaced(absolute(file), read, write)
     }
+    for (const file of [listener.tls?.client_ca, listener.tls?.client_crl]) {
+      if (file !== undefined) read.add(absolute(file))
+    }
   }
 }
 

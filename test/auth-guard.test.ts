@@ -147,9 +147,23 @@ test('keys pass as Bearer and as the password of any user but admin', () =>
 test('a certificate comes first, and only where it is accepted', () =>
   withRig(({ guard }) => {
     const operator: Caller = { kind: 'certificate', name: 'CN=op', scopes: ['events:read'] }
-    const certificate = () => operator
+    const certificate = () => ({ caller: operator })
     assert.equal(guard({ methods: ['certificate'], certificate }).authenticate(from()), operator)
     assert.equal(refusal(guard({ methods: ['key'], certificate }), from()).status, 401)
+  }))
+
+test('who shows a bad certificate is told why, unless something else is good', () =>
+  withRig(({ guard, token }) => {
+    const certificate = () => ({ refused: 'it has expired' })
+    const both = guard({ methods: ['certificate', 'key'], certificate })
+    const refused = refusal(both, from())
+    assert.equal(refused.message, 'it has expired')
+    assert.deepEqual(refused.headers, {
+      'www-authenticate': 'Bearer realm="system-api"',
+      connection: 'close',
+    })
+    assert.equal(both.authenticate(from(bearer(token))).name, 'ci')
+    assert.equal(refusal(both, from(bearer('wrong'))).message, 'Unauthorized')
   }))
 
 test('a guard without what it needs is not built', () =>

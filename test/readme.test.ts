@@ -6,11 +6,14 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { parse } from 'smol-toml'
 import { MAX_WAIT_S } from '../plugins/actions/schemas.ts'
+import { MAX_CERTIFICATES } from '../src/auth/certificates.ts'
 import { MAX_KEYS } from '../src/auth/key-file.ts'
 import { MAX_PASSWORD_BYTES } from '../src/auth/password.ts'
 import { DEFAULT_THROTTLE } from '../src/auth/throttle.ts'
 import { EXIT } from '../src/http/listen.ts'
 import { MAX_WAITING_ANSWERS } from '../src/http/waiting-answers.ts'
+import { MAX_AUTHORITIES } from '../src/tls/client-trust.ts'
+import { MAX_CRL_BYTES } from '../src/x509/crl.ts'
 import { lacks } from './helpers/counterpart.ts'
 import { cvmdCommand, freshFolder, runCvmd, startDaemon } from './helpers/daemon.ts'
 import {
@@ -27,6 +30,7 @@ import {
  *
  * - A `toml` block whose first line is `# NAME.toml` is a configuration, with flags where it says
  *   `, with --FLAG`. What follows, up to the next one, is done with a daemon of its own.
+ * - A `sh` block right before it that calls openssl makes what it names; this is done first.
  * - A `js` block whose first line is `// NAME` is a file.
  * - A `sh` block with a curl in it is run, command by command, in the folder of that file.
  * - `/tmp/cvmd` stands for a fresh folder, `127.0.0.1:PORT` for a listener on a port of its own.
@@ -41,16 +45,20 @@ const metrics = new Set<string>()
 
 interface Session {
   readonly config: string
+  readonly first?: string | undefined
   readonly args?: readonly string[]
   readonly blocks: readonly Block[]
 }
 
 function sessionsOf(blocks: readonly Block[]): Session[] {
-  const sessions: { config: string; args: string[]; blocks: Block[] }[] = []
-  for (const block of blocks) {
+  const sessions: { config: string; args: string[]; blocks: Block[]; first?: string }[] = []
+  for (const [i, block] of blocks.entries()) {
     const [, flags] = /^# [\w-]+\.toml(?:, with (--.+))?\n/.exec(block.text) ?? []
     if (block.info === 'toml' && /^# [\w-]+\.toml/.test(block.text)) {
-      sessions.push({ config: block.text, args: flags?.split(' ') ?? [], blocks: [] })
+      const { info, text: first = '' } = blocks[i - 1] ?? {}
+      const makes = info === 'sh' && /^openssl /m.test(first)
+      const args = flags?.split(' ') ?? []
+      sessions.push({ config: block.text, args, blocks: [], ...(makes && { first }) })
     } else sessions.at(-1)?.blocks.push(block)
   }
   return sessions
@@ -87,6 +95,9 @@ async function play(session: Session, setting: Setting = {}): Promise<number> {
     // Listeners are told apart by their addresses as written.
     ...ports.map((port, i) => [port, i === 0 ? '127.0.0.1:0' : 'localhost:0'] as const),
   ])
+  if (session.first) {
+    execFileSync('sh', ['-ec', named(session.first, place)], { cwd: folder, stdio: 'ignore' })
+  }
   const daemon = await startDaemon({ folder, config, args: session.args ?? [] })
   try {
     const base = `http://127.0.0.1:${daemon.ports[0]}`
@@ -287,6 +298,9 @@ const FIXED: Readonly<Record<string, number>> = {
   'failed logins before a pause': DEFAULT_THROTTLE.burst,
   password: MAX_PASSWORD_BYTES,
   'API keys': MAX_KEYS,
+  'certificates of callers': MAX_CERTIFICATES,
+  'authorities of clients, and their revocation lists': MAX_AUTHORITIES,
+  'one revocation list': MAX_CRL_BYTES,
 }
 
 test('README: the table of limits is complete and right', async () => {

@@ -15,6 +15,9 @@ import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { TlsFiles, type TlsFilesOptions, type TlsPair } from '../src/tls/files.ts'
 import { createSelfSigned, type PemPair } from '../src/tls/self-signed.ts'
+import { certificatePem } from '../src/x509/issue.ts'
+import { certify, type Issued } from './helpers/certificates.ts'
+import { crlOf } from './helpers/client-pki.ts'
 
 const DAY_MS = 24 * 3600 * 1000
 
@@ -268,4 +271,34 @@ test('stop is safe without watch, and twice', () =>
     const idle = files()
     idle.stop()
     idle.stop()
+  }))
+
+test('who signs certificates of clients is watched as the pair is, and its end is reported', () =>
+  withRig(async ({ folder, files, write, reports, clock }) => {
+    const [client_ca, client_crl] = [join(folder, 'ca.pem'), join(folder, 'crl.pem')]
+    const authority = certify({ name: 'authority', to: Date.now() + 3 * DAY_MS })
+    const list = (...revoked: Issued[]) => writeFileSync(client_crl, crlOf(authority, revoked))
+    write(fresh())
+    const trusting = files({ clients: { client_ca, client_crl } })
+    await assert.rejects(trusting.load(), /Cannot use client authorities/)
+    writeFileSync(client_ca, certificatePem(authority.der))
+    await assert.rejects(trusting.load(), /Cannot use revocation lists/)
+    list()
+    const { pair } = await trusting.load()
+    assert.equal(pair.clients?.authorities.length, 1)
+    assert.match(reports.join(), /^warn: Client authority "authority" in .* expires in 3 days/)
+    assert.equal(await trusting.reload(), false, 'the same again is no change')
+
+    const changes: TlsPair[] = []
+    trusting.watch((next) => changes.push(next))
+    list(authority)
+    await until(() => changes.length === 1)
+    writeFileSync(client_ca, 'nothing')
+    await until(() => reports.some((text) => /Cannot use client.*old pair stays/.test(text)))
+    assert.equal(trusting.pair, changes[0])
+    clock.now += 2 * DAY_MS
+    writeFileSync(client_ca, certificatePem(authority.der))
+    await until(() =>
+      reports.some((text) => /^error: Revocation list in .* has expired/.test(text)),
+    )
   }))

@@ -20,6 +20,14 @@ export interface Guard {
 /** The guard of a listener with `auth = "none"`. */
 export const OPEN: Guard = { authenticate: () => ANONYMOUS }
 
+/**
+ * Says whom a connection by itself stands for; undefined where it shows nothing. Why what it shows
+ * is refused is told to a client that has nothing else to show.
+ */
+export type Recogniser = (exchange: Exchange) => Recognised | undefined
+
+export type Recognised = { readonly caller: Caller } | { readonly refused: string }
+
 /** The ways a listener may accept. */
 export type AuthMethod = 'basic' | 'key' | 'certificate'
 
@@ -29,8 +37,8 @@ export interface GuardOptions {
   readonly methods: readonly AuthMethod[]
   readonly passwords?: PasswordStore | undefined
   readonly keys?: KeyStore | undefined
-  /** The caller a connection's client certificate stands for; asked first on each request. */
-  readonly certificate?: ((exchange: Exchange) => Caller | undefined) | undefined
+  /** Asked first on each request. */
+  readonly certificate?: Recogniser | undefined
   /** Shared by all listeners. */
   readonly throttle: Throttle
   /** Shown in the challenge; system-api's is `system-api`. */
@@ -49,7 +57,7 @@ const ADMIN: Caller = { kind: 'basic', name: BASIC_USER, scopes: ['*'] }
 /**
  * A guard that accepts the given methods:
  *
- * - `certificate`: whatever the function recognises; no header is looked at then.
+ * - `certificate`: whomever the function recognises; no header is looked at then.
  * - `basic`: user `admin` with the password of the store, granted everything.
  * - `key`: `Authorization: Bearer TOKEN`, or Basic with the token as the password and any user but
  *   `admin` (`curl -u key:$TOKEN`), granted the key's scopes.
@@ -82,12 +90,12 @@ export function createGuard(options: GuardOptions): Guard {
 
   return {
     authenticate(exchange) {
-      const certified = certificate?.(exchange)
-      if (certified !== undefined) return certified
+      const shown = certificate?.(exchange)
+      if (shown && 'caller' in shown) return shown.caller
       if (openUntilSet && passwords?.isSet === false) return ANONYMOUS
       const header = exchange.header('authorization')
       // Nothing was guessed, so nothing is counted: clients ask for the challenge this way.
-      if (header === undefined) throw unauthorized(challenge)
+      if (header === undefined) throw unauthorized(challenge, shown?.refused)
       const peer = peerGroup(exchange)
       if (header.length <= MAX_AUTHORIZATION) {
         const tag = recent.tag(peer, header)
@@ -140,7 +148,10 @@ function assertMayTry(throttle: Throttle, peer: string): void {
   )
 }
 
-function unauthorized(challenge: string): ApiError {
+/** @param refused What a client without credentials in a header showed in vain. */
+function unauthorized(challenge: string, refused?: string): ApiError {
   const headers: Record<string, string> = challenge === '' ? {} : { 'www-authenticate': challenge }
-  return new ApiError(401, 'UNAUTHORIZED', 'Unauthorized', { headers })
+  // What was shown stays the same on this connection, whatever becomes of it.
+  if (refused !== undefined) headers.connection = 'close'
+  return new ApiError(401, 'UNAUTHORIZED', refused ?? 'Unauthorized', { headers })
 }

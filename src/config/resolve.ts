@@ -5,6 +5,7 @@ import type { Machine } from '../device/probe.ts'
 import { messageOf } from '../errors.ts'
 import { addressesOf, type Needs, needsOf } from '../needs.ts'
 import { type AnyPlugin, homeOf, type Requirement } from '../plugin.ts'
+import { ClientTrustError, loadClientTrust } from '../tls/client-trust.ts'
 import { parseAddress } from './address.ts'
 import { applyEnv } from './env.ts'
 import { defaultPaths, type Paths, ROOT_RUN_DIR } from './paths.ts'
@@ -300,6 +301,7 @@ function resolveListener(
   if (listen.auth.includes('basic') && core.auth.password_file === undefined) {
     report(at('auth'), '"basic" needs auth.password_file', 'cvmd')
   }
+  checkCertificates(listen, core, at, report)
   for (const plugin of listen.plugins ?? []) {
     const decision = decisions.find((d) => d.plugin.name === plugin)
     if (!decision) report(at('plugins'), `no plugin "${plugin}"`, 'cvmd')
@@ -320,6 +322,37 @@ function resolveListener(
     .filter(({ plugin }) => !tcp || plugin.exposure === 'network')
     .map(({ plugin }) => plugin.name)
   return { ...listen, name, mounted }
+}
+
+/** A method that could never let anybody in, or would let in whom nobody vouches for, is a mistake. */
+function checkCertificates(
+  { auth, tls }: ListenConfig,
+  core: CoreConfig,
+  at: (key: string) => (string | number)[],
+  report: Report,
+): void {
+  const wanted = auth.includes('certificate')
+  if (wanted && tls?.client_ca === undefined) {
+    report(at('auth'), '"certificate" needs tls.client_ca', 'cvmd')
+  }
+  if (wanted && core.auth.certificates.length === 0) {
+    report(at('auth'), '"certificate" needs [[auth.certificates]]', 'cvmd')
+  }
+  if (tls?.client_ca === undefined) {
+    if (tls?.client_crl !== undefined) {
+      report([...at('tls'), 'client_crl'], 'needs client_ca', 'cvmd')
+    }
+    return
+  }
+  if (!wanted) {
+    report([...at('tls'), 'client_ca'], 'has no effect without auth = "certificate"', 'cvmd')
+  }
+  try {
+    loadClientTrust({ client_ca: tls.client_ca, client_crl: tls.client_crl })
+  } catch (error) {
+    const key = error instanceof ClientTrustError ? error.key : 'client_ca'
+    report([...at('tls'), key], messageOf(error), 'cvmd')
+  }
 }
 
 function authenticates(name: string, decisions: readonly PluginDecision[]): boolean {

@@ -1,4 +1,5 @@
 import * as v from 'valibot'
+import { KnownCertificate, MAX_CERTIFICATES } from '../auth/certificates.ts'
 
 /** Durations a person may set, so that no limit can be switched off by accident. */
 const milliseconds = (fallback: number, text: string) =>
@@ -13,7 +14,7 @@ const octal = v.pipe(
   v.transform((digits) => Number.parseInt(digits, 8)),
 )
 
-const Auth = v.picklist(['none', 'basic', 'key'])
+const Auth = v.picklist(['none', 'basic', 'key', 'certificate'])
 
 const Tls = v.strictObject({
   cert: text('PEM file with the certificate chain'),
@@ -26,6 +27,8 @@ const Tls = v.strictObject({
     v.pipe(v.array(v.string()), v.description('Names and addresses for a made certificate')),
     [],
   ),
+  client_ca: v.optional(text('PEM file with the authorities that sign certificates of clients')),
+  client_crl: v.optional(text('PEM file with their revocation lists')),
 })
 
 /** One `[[listen]]` table. */
@@ -124,6 +127,10 @@ export const CoreConfig = v.strictObject({
       password_file: v.optional(text('File with the hash of the Basic password')),
       password_salt: v.optional(v.pipe(v.string(), v.description('Appended before hashing')), ''),
       realm: v.optional(text('Realm in the Basic challenge'), 'cvmd'),
+      certificates: v.optional(
+        v.pipe(v.array(KnownCertificate), v.maxLength(MAX_CERTIFICATES)),
+        [],
+      ),
     }),
     {},
   ),

@@ -1,4 +1,5 @@
 import type { Caller, Peer, RequestFacts } from '../plugin.ts'
+import type { ClientCertificate } from '../tls/client-certificate.ts'
 
 /** A caller nobody asked for a name. */
 export const ANONYMOUS: Caller = { kind: 'anonymous', name: 'anonymous', scopes: ['*'] }
@@ -14,6 +15,8 @@ export interface Connection {
   streamed?(request: Request): Request
   /** First value of a request header, lower-case name, without building a `Headers` object. */
   header(name: string): string | undefined
+  /** What the client showed in the TLS handshake; absent where it is not asked. */
+  certificate?(): ClientCertificate | undefined
 }
 
 /** One request on its way through the core. Plugins see it as {@link RequestFacts} in `c.env`. */
@@ -43,5 +46,9 @@ export class Exchange implements RequestFacts {
 
   header(name: string): string | undefined {
     return this.#connection.header(name)
+  }
+
+  certificate(): ClientCertificate | undefined {
+    return this.#connection.certificate?.()
   }
 }

@@ -124,6 +124,7 @@ export class ListenerSet {
       keyPath: tls.key,
       createIfMissing: tls.create_if_missing,
       hosts: tls.hosts,
+      clients: clientFiles(tls),
       report: (message, level) => {
         log[level](message)
         events.append(message, { level })
@@ -147,6 +148,10 @@ export async function closeAll(
 ): Promise<void> {
   for (const { tls } of listeners) tls?.stop()
   await Promise.all(listeners.map(({ listener }) => listener.close(deadlineMs)))
+}
+
+function clientFiles({ client_ca, client_crl }: NonNullable<ListenerConfig['tls']>) {
+  return client_ca === undefined ? undefined : { client_ca, client_crl }
 }
 
 /** With port 0 in the configuration the kernel chose one, which is what a person needs to know. */

@@ -1,6 +1,6 @@
 import type { ConsolaInstance } from 'consola'
 import type { Audit } from '../auth/audit.ts'
-import { createGuard, type Guard, OPEN } from '../auth/guard.ts'
+import { createGuard, type Guard, OPEN, type Recogniser } from '../auth/guard.ts'
 import type { KeyStore } from '../auth/keys.ts'
 import type { PasswordStore } from '../auth/password.ts'
 import type { Throttle } from '../auth/throttle.ts'
@@ -28,6 +28,8 @@ export interface MountParts {
   readonly throttle: Throttle
   readonly keys: KeyStore
   readonly passwords: PasswordStore | undefined
+  /** Whom certificates of clients stand for. */
+  readonly certificates?: Recogniser | undefined
   readonly realm: string
   /** Whether to log a line per request. */
   readonly requestLines: boolean
@@ -105,6 +107,7 @@ function guardOf(config: ListenerConfig, parts: MountParts): Guard {
     methods,
     passwords: parts.passwords,
     keys: parts.keys,
+    certificate: parts.certificates,
     throttle: parts.throttle,
     realm: parts.realm,
     openUntilSet: config.open_until_password,

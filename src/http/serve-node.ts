@@ -1,3 +1,4 @@
+import { constants } from 'node:crypto'
 import {
   createServer,
   type Server as HttpServer,
@@ -5,10 +6,15 @@ import {
   type ServerResponse,
 } from 'node:http'
 import { createServer as createNetServer, type Server as NetServer, type Socket } from 'node:net'
-import { createServer as createTlsServer, type Server as TlsServer } from 'node:tls'
+import {
+  createServer as createTlsServer,
+  type SecureContextOptions,
+  type Server as TlsServer,
+} from 'node:tls'
 import { getRequestListener } from '@hono/node-server'
 import { type Descriptors, descriptors } from '../device/descriptors.ts'
 import type { Peer } from '../plugin.ts'
+import { type ClientCertificate, ClientCertificates } from '../tls/client-certificate.ts'
 import { type Connection, Exchange } from './exchange.ts'
 import {
   closing,
@@ -62,7 +68,8 @@ export function serveNode(
   quirks: NodeQuirks,
 ): Promise<HttpListener> {
   const inFlight: InFlight = new Map()
-  const http = httpServer(name, limits, handler, quirks, inFlight)
+  const clients = endpoint.tls?.clients && new ClientCertificates(endpoint.tls.clients)
+  const http = httpServer(name, limits, handler, quirks, inFlight, clients)
   const tls = endpoint.tls && tlsServer(http, endpoint.tls, limits)
   const unheard = new Set<Socket>()
   const server: NetServer = tls ? plainDetector(tls, limits, unheard) : http
@@ -79,7 +86,10 @@ export function serveNode(
       const address = server.address()
       resolve({
         port: typeof address === 'object' && address !== null ? address.port : 0,
-        replaceTls: (pair) => tls?.setSecureContext(pair),
+        replaceTls: (pair) => {
+          tls?.setSecureContext(secureContext(pair))
+          if (pair.clients) clients?.replace(pair.clients)
+        },
         close: (deadlineMs) => drain(server, inFlight, { open, unheard }, deadlineMs),
       })
     }
@@ -95,11 +105,12 @@ function httpServer(
   handler: Handler,
   quirks: NodeQuirks,
   inFlight: InFlight,
+  clients: ClientCertificates | undefined,
 ): HttpServer {
   const answer = getRequestListener(
     (request, env) => {
       const incoming = env.incoming as IncomingMessage
-      const answered = handler(request, new Exchange(name, new NodeConnection(incoming)))
+      const answered = handler(request, new Exchange(name, new NodeConnection(incoming, clients)))
       return hasLargeBody(incoming) ? closeIfUnread(answered, incoming) : answered
     },
     { overrideGlobalObjects: quirks.fastGlobals },
@@ -182,11 +193,25 @@ async function closeIfUnread(
   return incoming.complete ? response : closing(response)
 }
 
+/** A certificate is asked for; who shows none, or a bad one, may still have a key or password. */
+const ASK_CLIENTS = { requestCert: true, rejectUnauthorized: false } as const
+
+/**
+ * A connection has one client, who proved it: no renegotiation in which he becomes another, and no
+ * resumption, which keeps no path to an authority (Node 20; Deno resumes all the same).
+ */
+const ONE_CLIENT = constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION
+
+function secureContext({ cert, key, clients }: TlsPair): SecureContextOptions {
+  const asked = clients && { ca: clients.pem, secureOptions: ONE_CLIENT }
+  return { cert, key, minVersion: 'TLSv1.2', ...asked }
+}
+
 /** `node:https` hides the peer certificate on Bun, so TLS stands in front of the HTTP server. */
 function tlsServer(http: HttpServer, pair: TlsPair, limits: HttpLimits): TlsServer {
   const tls = createTlsServer({
-    ...pair,
-    minVersion: 'TLSv1.2',
+    ...secureContext(pair),
+    ...(pair.clients && ASK_CLIENTS),
     ALPNProtocols: ['http/1.1'],
     handshakeTimeout: limits.headTimeoutMs,
   })
@@ -313,9 +338,11 @@ async function drain(
 
 class NodeConnection implements Connection {
   readonly #incoming: IncomingMessage
+  readonly #clients: ClientCertificates | undefined
 
-  constructor(incoming: IncomingMessage) {
+  constructor(incoming: IncomingMessage, clients: ClientCertificates | undefined) {
     this.#incoming = incoming
+    this.#clients = clients
   }
 
   peer(): Peer {
@@ -330,5 +357,9 @@ class NodeConnection implements Connection {
   header(name: string): string | undefined {
     const value = this.#incoming.headers[name]
     return Array.isArray(value) ? value[0] : value
+  }
+
+  certificate(): ClientCertificate | undefined {
+    return this.#clients?.of(this.#incoming.socket)
   }
 }

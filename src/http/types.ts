@@ -1,3 +1,4 @@
+import type { ClientTrust } from '../tls/client-trust.ts'
 import type { Exchange } from './exchange.ts'
 
 /** Answers a request. */
@@ -23,6 +24,8 @@ export type Endpoint =
 export interface TlsPair {
   readonly cert: string
   readonly key: string
+  /** Whose certificates clients may show; without it they are not asked for one. */
+  readonly clients?: ClientTrust | undefined
 }
 
 /** A server that accepts connections. */

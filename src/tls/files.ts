@@ -4,6 +4,12 @@ import { clearTimeout, setTimeout } from 'node:timers'
 import { errnoOf, messageOf } from '../errors.ts'
 import type { Level } from '../events/sink.ts'
 import { writeFileAtomic } from '../files/atomic-file.ts'
+import {
+  type ClientTrust,
+  type ClientTrustFiles,
+  loadClientTrust,
+  subjectOf,
+} from './client-trust.ts'
 import { createSelfSigned, type PemPair } from './self-signed.ts'
 
 /** A pair that was checked: the key belongs to the first certificate of the chain. */
@@ -12,6 +18,8 @@ export interface TlsPair extends PemPair {
   readonly expires: number
   /** SHA-256 of the first certificate, 32 bytes as `AB:CD:…`, for pinning. */
   readonly fingerprint: string
+  /** Whose certificates clients may show; undefined where they are not asked for one. */
+  readonly clients?: ClientTrust
 }
 
 /** Where the pair is, and what to do without one. */
@@ -22,6 +30,8 @@ export interface TlsFilesOptions {
   readonly createIfMissing: boolean
   /** Names of a pair that is made, see {@link createSelfSigned}. */
   readonly hosts: readonly string[]
+  /** Who signs certificates of clients; read and watched as the pair is. */
+  readonly clients?: ClientTrustFiles | undefined
   /** Told about a bad replacement and about the coming end of validity. */
   readonly report: (message: string, level: Level) => void
   /** Unix time in milliseconds. */
@@ -36,9 +46,9 @@ const WARN_MS = 14 * DAY_MS
 const SETTLED_MS = 2000
 
 /**
- * The certificate and key of a listener, as two PEM files (system-api's `tls_*` keys). Replaced
- * files, behind symlinks too, are taken over while running; a bad replacement leaves the pair in
- * use and is reported.
+ * The certificate and key of a listener, as two PEM files (system-api's `tls_*` keys), and the
+ * files that say whose certificates its clients may show. Replaced files, behind symlinks too, are
+ * taken over while running; a bad replacement leaves what is in use and is reported.
  */
 export class TlsFiles {
   readonly #options: TlsFilesOptions
@@ -99,7 +109,7 @@ export class TlsFiles {
   async reload(): Promise<boolean> {
     const before = this.#pair
     const pair = await this.#read()
-    return pair.cert !== before?.cert || pair.key !== before.key
+    return pair.cert !== before?.cert || pair.key !== before.key || pair.clients !== before.clients
   }
 
   /** Looks at the files every few seconds until {@link stop}, without keeping the process alive. */
@@ -149,13 +159,20 @@ export class TlsFiles {
     const { identity, writtenAt } = await this.#look()
     const cert = pemBlocks(await readPem(certPath), CERTIFICATE)
     const key = pemBlocks(await readPem(keyPath), PRIVATE_KEY)
-    const pair = checkPair(cert, key, certPath, keyPath)
-    if (pair.cert !== this.#pair?.cert) this.#warnAfter = 0
+    const clients = this.#options.clients && this.#trust(loadClientTrust(this.#options.clients))
+    const pair = { ...checkPair(cert, key, certPath, keyPath), ...(clients && { clients }) }
+    if (pair.cert !== this.#pair?.cert || clients !== this.#pair.clients) this.#warnAfter = 0
     this.#pair = pair
     // File times are coarse: one just written may change again and look the same, so read it again.
     this.#used = writtenAt + SETTLED_MS < this.#now() ? identity : ''
     this.#warn()
     return pair
+  }
+
+  /** The trust in use where nothing changed, so that nobody is judged again for nothing. */
+  #trust(read: ClientTrust): ClientTrust {
+    const before = this.#pair?.clients
+    return before && before.digest === read.digest ? before : read
   }
 
   async #create(): Promise<void> {
@@ -172,21 +189,46 @@ export class TlsFiles {
   }
 
   async #look(): Promise<Look> {
-    const [cert, key] = [await lookAt(this.#options.certPath), await lookAt(this.#options.keyPath)]
+    const { certPath, keyPath, clients } = this.#options
+    const looks: Look[] = []
+    for (const path of [certPath, keyPath, clients?.client_ca, clients?.client_crl]) {
+      if (path !== undefined) looks.push(await lookAt(path))
+    }
     return {
-      identity: `${cert.identity} ${key.identity}`,
-      writtenAt: Math.max(cert.writtenAt, key.writtenAt),
+      identity: looks.map(({ identity }) => identity).join(' '),
+      writtenAt: Math.max(...looks.map(({ writtenAt }) => writtenAt)),
     }
   }
 
   #warn(): void {
-    const left = (this.#pair?.expires ?? 0) - this.#now()
-    if (left > WARN_MS || this.#now() < this.#warnAfter) return
-    this.#warnAfter = this.#now() + DAY_MS
-    const { certPath } = this.#options
-    const when =
-      left <= 0 ? 'has expired' : `expires in ${Math.ceil(left / DAY_MS)} days, replace it`
-    this.#options.report(`TLS certificate "${certPath}" ${when}`, left <= 0 ? 'error' : 'warn')
+    const now = this.#now()
+    if (now < this.#warnAfter) return
+    for (const [what, expires] of this.#ends()) {
+      const left = expires - now
+      if (left > WARN_MS) continue
+      this.#warnAfter = now + DAY_MS
+      const when =
+        left <= 0 ? 'has expired' : `expires in ${Math.ceil(left / DAY_MS)} days, replace it`
+      this.#options.report(`${what} ${when}`, left <= 0 ? 'error' : 'warn')
+    }
+  }
+
+  /** What is in use, and when it ends. */
+  #ends(): [what: string, expires: number][] {
+    const { certPath, clients } = this.#options
+    const { expires = 0, clients: trust } = this.#pair ?? {}
+    const ends: [string, number][] = [[`TLS certificate "${certPath}"`, expires]]
+    if (!clients || !trust) return ends
+    for (const authority of trust.authorities) {
+      const name = `Client authority "${subjectOf(authority)}" in "${clients.client_ca}"`
+      ends.push([name, authority.notAfter])
+    }
+    for (const { nextUpdate } of trust.crls ?? []) {
+      // A list is made for days or weeks, so only its end is worth a word.
+      if (nextUpdate > this.#now()) continue
+      ends.push([`Revocation list in "${clients.client_crl}"`, nextUpdate])
+    }
+    return ends
   }
 }
 

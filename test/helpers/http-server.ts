@@ -5,6 +5,7 @@ import { createConsola } from 'consola/basic'
 import * as v from 'valibot'
 import { NO_ATTESTER } from '../../src/attester/none.ts'
 import { createAudit } from '../../src/auth/audit.ts'
+import { type KnownCertificate, recogniseCertificates } from '../../src/auth/certificates.ts'
 import { KeyStore } from '../../src/auth/keys.ts'
 import { Throttle } from '../../src/auth/throttle.ts'
 import type { ListenerConfig } from '../../src/config/resolve.ts'
@@ -36,6 +37,7 @@ export async function serveTest(
     readonly unix?: boolean
     readonly tls?: TlsPair
     readonly services?: Partial<Services>
+    readonly certificates?: readonly KnownCertificate[]
   } = {},
 ): Promise<TestServer> {
   const folder = mkdtempSync(join(tmpdir(), 'cvmd-test-'))
@@ -73,6 +75,7 @@ export async function serveTest(
     throttle: new Throttle(),
     keys,
     passwords: undefined,
+    certificates: recogniseCertificates(options.certificates ?? []),
     realm: 'cvmd',
     requestLines: false,
   })
