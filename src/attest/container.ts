@@ -36,10 +36,8 @@ export interface ContainerStack {
   readonly reportDataPayload?: string
 }
 
-/** As dstack has it. */
-const MAX_CONTAINER_BYTES = 10 * 1024 * 1024
-/** What is read of version 1 in less than 50 ms; real ones have some 100 KiB. */
-const MAX_V1_BYTES = 4 * 1024 * 1024
+/** What is read in less than 50 ms; real ones have some 100 KiB, and dstack reads up to 10 MiB. */
+const MAX_CONTAINER_BYTES = 4 * 1024 * 1024
 
 /**
  * Reads an attestation container of either version; writing it again gives the same bytes, where
@@ -50,11 +48,10 @@ const MAX_V1_BYTES = 4 * 1024 * 1024
  */
 export function readContainer(bytes: Uint8Array): Container {
   const first = bytes[0] ?? 0xff
-  const most = first === 0 ? MAX_CONTAINER_BYTES : MAX_V1_BYTES
-  if (bytes.length > most) {
+  if (bytes.length > MAX_CONTAINER_BYTES) {
     throw new EvidenceError(
       'ATTESTATION_TOO_LONG',
-      `Cannot read attestation: ${bytes.length} bytes, at most ${most} are read`,
+      `Cannot read attestation: ${bytes.length} bytes, at most ${MAX_CONTAINER_BYTES} are read`,
     )
   }
   if (first === 0) return readContainerV0(bytes)

@@ -1,5 +1,6 @@
 import { EvidenceError } from './evidence-error.ts'
 import { isHex } from './hex.ts'
+import { hasMoreValues } from './json-values.ts'
 
 /** One measured event as dstack writes it (spec dstack §6.3); `digest` is always filled by cvmd. */
 export interface EventLogEntry {
@@ -20,6 +21,11 @@ export interface EventLogEntry {
 
 /** Entries one log may have; real ones have 20 to 90. It bounds the time that a replay takes. */
 export const MAX_EVENTS = 4096
+
+/** A log as text; as much as an attester's limits allow takes half of it. */
+const MAX_CHARACTERS = 6 * 1024 * 1024
+/** An entry has up to seven members. */
+export const MAX_VALUES = 16 * MAX_EVENTS
 
 /** TCG event type of entries that are not measured. */
 export const EV_NO_ACTION = 3
@@ -64,16 +70,15 @@ export function isStripped(entries: readonly EventLogEntry[]): boolean {
 export function parseEventLog(log: unknown): EventLogEntry[] {
   const list = typeof log === 'string' ? parseJson(log) : log
   if (!Array.isArray(list)) throw invalid('it is not an array')
-  if (list.length > MAX_EVENTS) {
-    throw new EvidenceError(
-      'EVENT_LOG_TOO_LONG',
-      `Cannot read event log: ${list.length} entries, at most ${MAX_EVENTS} are read`,
-    )
-  }
+  if (list.length > MAX_EVENTS) throw tooLong(`${list.length} entries, at most ${MAX_EVENTS}`)
   return list.map(toEntry)
 }
 
 function parseJson(text: string): unknown {
+  if (text.length > MAX_CHARACTERS) {
+    throw tooLong(`${text.length} characters, at most ${MAX_CHARACTERS}`)
+  }
+  if (hasMoreValues(text, MAX_VALUES)) throw tooLong(`more values than the ${MAX_VALUES} that`)
   try {
     return JSON.parse(text)
   } catch (cause) {
@@ -121,6 +126,10 @@ function isHexText(value: unknown): value is string {
 function show(value: unknown): string {
   if (typeof value === 'object' && value !== null) return 'an object'
   return value === undefined ? 'missing' : String(value).slice(0, 40)
+}
+
+function tooLong(what: string): EvidenceError {
+  return new EvidenceError('EVENT_LOG_TOO_LONG', `Cannot read event log: ${what} are read`)
 }
 
 function invalid(what: string): EvidenceError {

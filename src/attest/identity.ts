@@ -66,7 +66,7 @@ export function appInfo(
   const last = variant === 'full' ? SYSTEM_READY : BOOT_MR_DONE
   const events = systemEvents(entries, last)
   // A hash found later is still of the boot: the image is the same whenever it is measured.
-  const all = systemEvents(entries, SYSTEM_READY)
+  const all = variant === 'full' ? events : systemEvents(entries, SYSTEM_READY)
   const rtmr3 = replay(entries, variant === 'full' ? undefined : BOOT_MR_DONE)[3]
   const keyProvider = payloadOf(events, 'key-provider')
   return {

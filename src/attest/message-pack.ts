@@ -6,7 +6,9 @@ const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 const MAX_DEPTH = 16
 const MAX_SKIPPED = 100_000
 
-const MAX_KEYS = 64
+/** Of one map; the largest has seven. */
+const MAX_KEYS = 16
+const MAX_KEY_BYTES = 64
 
 /**
  * Reads MessagePack against a schema: the caller says which type comes next, so that no length or
@@ -40,7 +42,10 @@ export class MessagePackReader {
   text(most: number): string {
     const tag = this.#uint(1)
     if (!isText(tag)) throw this.#wrong(tag, 'text')
-    const bytes = this.#take(this.#length(tag, most))
+    return this.#decoded(this.#take(this.#length(tag, most)))
+  }
+
+  #decoded(bytes: Uint8Array): string {
     try {
       return UTF8.decode(bytes)
     } catch {
@@ -55,11 +60,24 @@ export class MessagePackReader {
     if (!isArray(tag)) throw this.#wrong(tag, 'bytes')
     const bytes = new Uint8Array(this.#elements(tag, most))
     for (let i = 0; i < bytes.length; i++) {
-      const value = this.uint()
-      if (value > 0xff) throw this.#error('MESSAGE_PACK_TYPE', `${value} stands for a byte`)
-      bytes[i] = value
+      // All but always one of two forms, and there may be millions.
+      const first = this.#bytes[this.#at] ?? 0
+      const value = first < 0x80 ? first : first === 0xcc ? this.#bytes[this.#at + 1] : undefined
+      if (value === undefined) bytes[i] = this.#byte()
+      else {
+        bytes[i] = value
+        this.#at += first < 0x80 ? 1 : 2
+      }
     }
+    if (this.#at > this.#bytes.length) throw this.#truncated()
     return bytes
+  }
+
+  /** An integer in any form, that fits into a byte. */
+  #byte(): number {
+    const value = this.uint()
+    if (value <= 0xff) return value
+    throw this.#error('MESSAGE_PACK_TYPE', `${value} stands for a byte`)
   }
 
   list<T>(most: number, read: () => T): T[] {
@@ -78,12 +96,21 @@ export class MessagePackReader {
     if (!isMap(tag)) throw this.#wrong(tag, 'a map')
     const seen = new Set<string>()
     for (let left = this.#elements(tag, MAX_KEYS); left > 0; left--) {
-      const key = this.text(64)
+      const key = this.#key()
       if (seen.has(key)) throw this.#error('MESSAGE_PACK_KEY', `the key "${key}" comes twice`)
       seen.add(key)
       if (Object.hasOwn(readers, key)) readers[key]?.()
       else this.#skip(0)
     }
+  }
+
+  /** There may be very many, and to start a decoder for each takes long. */
+  #key(): string {
+    const tag = this.#uint(1)
+    if (!isText(tag)) throw this.#wrong(tag, 'text')
+    const bytes = this.#take(this.#length(tag, MAX_KEY_BYTES))
+    const isAscii = bytes.every((octet) => octet < 0x80)
+    return isAscii ? String.fromCharCode(...bytes) : this.#decoded(bytes)
   }
 
   end(): void {

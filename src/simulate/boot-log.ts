@@ -92,9 +92,9 @@ function tagged(tag: number, name: string): Uint8Array {
   return Buffer.concat([u32(tag), u32(text.byteLength), text])
 }
 
-/** The log area, 64 KiB: a record that names the format, the events, 0xff to the end. */
-export function writeBootLog(events: readonly BootEvent[]): Uint8Array {
-  const area = Buffer.alloc(LOG_AREA_BYTES, 0xff)
+/** The log area: a record that names the format, the events, 0xff to the end. */
+export function writeBootLog(events: readonly BootEvent[], length = LOG_AREA_BYTES): Uint8Array {
+  const area = Buffer.alloc(length, 0xff)
   const records = events.map(({ register, type, digest, data }) =>
     Buffer.concat([
       ...[u32(register), u32(type), u32(1), u16(SHA384), digest],

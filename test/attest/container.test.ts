@@ -190,7 +190,7 @@ test('a container that is none is refused with a code', () => {
   const cases: [Uint8Array, string][] = [
     [new Uint8Array(0), 'ATTESTATION_VERSION'],
     [unhex('01'), 'ATTESTATION_VERSION'],
-    [new Uint8Array(10 * 1024 * 1024 + 1), 'ATTESTATION_TOO_LONG'],
+    [new Uint8Array(4 * 1024 * 1024 + 1), 'ATTESTATION_TOO_LONG'],
     [new Uint8Array(4 * 1024 * 1024 + 1).fill(0x83), 'ATTESTATION_TOO_LONG'],
     [unhex('0001'), 'ATTESTATION_PLATFORM'],
     [unhex('0009'), 'ATTESTATION_PLATFORM'],
@@ -233,6 +233,13 @@ test('a container that is none is refused with a code', () => {
     // Two keys "a".
     [unhex('82a16100a16100'), 'MESSAGE_PACK_KEY'],
     [unhex('81a1ff00'), 'MESSAGE_PACK_TEXT'],
+    [unhex('81a2c3a900'), 'ATTESTATION_VERSION'],
+    // Integers that are no bytes, and fewer bytes than the array has elements.
+    [
+      altered((map) => Object.assign(data(map, 'stack'), { report_data: [-1] })),
+      'MESSAGE_PACK_TYPE',
+    ],
+    [unhex('81a776657273696f6e'), 'MESSAGE_PACK_TRUNCATED'],
     // An extension type, and a type nobody assigned.
     [unhex('81a161d40000'), 'MESSAGE_PACK_TYPE'],
     [unhex('81a161c1'), 'MESSAGE_PACK_TYPE'],

@@ -8,6 +8,7 @@ import {
   MAX_EVENTS,
   parseEventLog,
 } from '../../src/attest/event-log.ts'
+import { hasMoreValues } from '../../src/attest/json-values.ts'
 import { compareRegisters, extended, misstatedEntry, replay } from '../../src/attest/replay.ts'
 import {
   digestOf,
@@ -160,9 +161,32 @@ test('a log that is no log is refused with a code', () => {
     [[{ ...entry, version: 3 }], 'EVENT_LOG_INVALID'],
     [[{ ...entry, preimage: 1 }], 'EVENT_LOG_INVALID'],
     [Array(MAX_EVENTS + 1).fill(entry), 'EVENT_LOG_TOO_LONG'],
+    // Never parsed: as text of this size it would take seconds.
+    [`[${'{},'.repeat(1_000_000)}{}]`, 'EVENT_LOG_TOO_LONG'],
+    ['['.repeat(1_000_000), 'EVENT_LOG_TOO_LONG'],
+    [`"${' '.repeat(6 * 1024 * 1024)}"`, 'EVENT_LOG_TOO_LONG'],
   ]
   for (const [log, code] of bad)
     assert.throws(() => parseEventLog(log), { name: 'EvidenceError', code })
+})
+
+test('values are counted as they are parsed, whatever strings hold', () => {
+  const count = (value: unknown): number =>
+    typeof value !== 'object' || value === null
+      ? 0
+      : Object.values(value).reduce((sum: number, item) => sum + count(item), 1) +
+        Math.max(0, Object.keys(value).length - 1)
+  fc.assert(
+    fc.property(fc.jsonValue(), (value) => {
+      for (const json of [JSON.stringify(value), JSON.stringify(value, undefined, 2)]) {
+        assert.ok(!hasMoreValues(json, count(value)))
+        if (count(value) > 0) assert.ok(hasMoreValues(json, count(value) - 1))
+      }
+    }),
+  )
+  assert.ok(!hasMoreValues(String.raw`"\\\"[,{\\"`, 0))
+  assert.ok(hasMoreValues(String.raw`"\\",`, 0))
+  assert.ok(!hasMoreValues('"[,{', 0))
 })
 
 test('any log is read or refused, and replays or is refused', () => {

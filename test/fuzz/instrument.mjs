@@ -7,9 +7,24 @@ const COUNTERS = '__fuzzCounters'
 
 /**
  * @param entry TypeScript file below the project's root.
- * @returns Its exports, and `take()`: the features the code reached since the last call.
+ * @returns Its exports; `take()`: the features the code reached since the last call; `plain`: the
+ *   exports without counters, as fast as they are.
  */
 export async function instrument(entry) {
+  const bundle = await bundled(entry)
+  const instrumenter = createInstrumenter({ compact: true, coverageVariable: COUNTERS })
+  const code = instrumenter.instrumentSync(bundle, entry)
+  const exports = load(code)
+  const { s, f, b } = globalThis[COUNTERS][entry]
+  const places = [...placesOf(s), ...placesOf(f), ...Object.values(b).flatMap(placesOf)]
+  const plain = load(bundle)
+  return { exports, plain, take: () => take(places), places: places.length }
+}
+
+/** What a TypeScript file exports. */
+export const imported = async (entry) => load(await bundled(entry))
+
+async function bundled(entry) {
   const { outputFiles } = await build({
     entryPoints: [entry],
     bundle: true,
@@ -18,17 +33,14 @@ export async function instrument(entry) {
     format: 'cjs',
     logLevel: 'warning',
   })
-  const instrumenter = createInstrumenter({ compact: true, coverageVariable: COUNTERS })
-  const code = instrumenter.instrumentSync(outputFiles[0].text, entry)
+  return outputFiles[0].text
+}
+
+function load(code) {
   const module = { exports: {} }
-  new Function('module', 'exports', 'require', code)(
-    module,
-    module.exports,
-    createRequire(import.meta.url),
-  )
-  const { s, f, b } = globalThis[COUNTERS][entry]
-  const places = [...placesOf(s), ...placesOf(f), ...Object.values(b).flatMap(placesOf)]
-  return { exports: module.exports, take: () => take(places), places: places.length }
+  const require = createRequire(import.meta.url)
+  new Function('module', 'exports', 'require', code)(module, module.exports, require)
+  return module.exports
 }
 
 /** Every counter of one of istanbul's tables, as the object that holds it and its key. */

@@ -54,18 +54,21 @@ export const targets = [
     entry: 'src/attest/tdx/collateral.ts',
     seeds: files(/collateral.*\.json$/, ...TDX, `${VECTORS}/tdx/synthetic/collateral`),
     maxBytes: 65_536,
+    largest: 'collateral',
     check: ({ parseCollateral }, input) => void parseCollateral(text(input)),
   },
   {
     name: 'cbor',
     entry: 'src/attest/nitro/cbor.ts',
     seeds: files(/\.cbor$/, ...NITRO),
+    largest: 'cbor',
     check: ({ decodeCbor }, input) => void decodeCbor(input, 'input'),
   },
   {
     name: 'nitro-document',
     entry: 'src/attest/nitro/document.ts',
     seeds: files(/\.(cbor|bin)$/, ...NITRO),
+    largest: 'cbor',
     check: ({ parseDocument }, input) => void parseDocument(input),
   },
   {
@@ -108,12 +111,14 @@ export const targets = [
     name: 'crl',
     entry: 'src/x509/crl.ts',
     seeds: files(/crl\.der$/, ...TDX, `${VECTORS}/tdx/synthetic/collateral`),
+    largest: 'crl',
     check: ({ parseCrl }, input) => void parseCrl(input),
   },
   {
     name: 'pem',
     entry: 'src/x509/pem.ts',
     seeds: files(/\.pem$/, `${VECTORS}/dstack/ratls`, `${VECTORS}/nitro/real`),
+    largest: 'pem',
     check: ({ parsePemChain }, input) => void parsePemChain(text(input)),
   },
   {
@@ -126,12 +131,15 @@ export const targets = [
       `${VECTORS}/dstack/eventlog`,
     ),
     maxBytes: 65_536,
+    largest: 'ccel',
     check: ({ ccelEntries }, input) => void ccelEntries(input),
   },
   {
     name: 'container',
     entry: 'src/attest/container.ts',
     seeds: files(/attestation.*\.bin$/, `${VECTORS}/dstack/simulator`, `${VECTORS}/dstack/nsm`),
+    largest: 'container',
+    timed: ({ readContainer }, input) => void readContainer(input),
     check: ({ readContainer, writeContainer }, input) => {
       const written = writeContainer(readContainer(input))
       expect(Buffer.compare(written, writeContainer(readContainer(written))) === 0)
@@ -169,6 +177,7 @@ export const targets = [
         '[{"imr":3,"event_type":134217729,"digest":"","event":"a","event_payload":"00"}]',
       ),
     ],
+    largest: 'eventLog',
     check: ({ parseEventLog }, input) => void parseEventLog(text(input)),
   },
   {

@@ -1,9 +1,10 @@
 import { type AttestedLog, isAttestedLog, parseAttestedLog } from '../../attest/attested-log.ts'
 import { ccelEntries, isCcel } from '../../attest/ccel.ts'
 import { type Container, readContainer } from '../../attest/container.ts'
-import { type EventLogEntry, parseEventLog } from '../../attest/event-log.ts'
+import { type EventLogEntry, MAX_VALUES, parseEventLog } from '../../attest/event-log.ts'
 import { EvidenceError } from '../../attest/evidence-error.ts'
 import { isHex } from '../../attest/hex.ts'
+import { hasMoreValues } from '../../attest/json-values.ts'
 import { type CpuReport, parseTdReport, TDREPORT_BYTES } from '../../attest/tdx/tdreport.ts'
 
 /** What a file turned out to hold. */
@@ -100,6 +101,7 @@ function fromContainer(bytes: Uint8Array): SignedEvidence {
 }
 
 function recogniseJson(text: string): Evidence {
+  if (hasMoreValues(text, MAX_VALUES)) throw unknown('its JSON has more values than any evidence')
   let value: unknown
   try {
     value = JSON.parse(text)

@@ -1,8 +1,9 @@
 import { ccelEntries, isCcel } from '../../attest/ccel.ts'
 import { configIdV1 } from '../../attest/config-id.ts'
-import { type EventLogEntry, parseEventLog } from '../../attest/event-log.ts'
+import { type EventLogEntry, MAX_VALUES, parseEventLog } from '../../attest/event-log.ts'
 import { sameBytes, toHex } from '../../attest/hex.ts'
 import { type AppInfo, appInfo } from '../../attest/identity.ts'
+import { hasMoreValues } from '../../attest/json-values.ts'
 import {
   compareRegisters,
   measuredDigest,
@@ -115,7 +116,7 @@ function readLog({ answer, container }: SignedEvidence, given: Uint8Array | unde
 
 /** The log in a file: itself, or the `event_log` of an answer. */
 function eventLogOf(text: string): unknown {
-  if (!text.trimStart().startsWith('{')) return text
+  if (!text.trimStart().startsWith('{') || hasMoreValues(text, MAX_VALUES)) return text
   try {
     return (JSON.parse(text) as { event_log?: unknown }).event_log
   } catch {
