@@ -2,6 +2,7 @@ import * as v from 'valibot'
 import { parseAddress } from '../../../src/config/address.ts'
 import type { Permissions } from '../../../src/plugin.ts'
 import { PolicyConfig, policyPermissions } from '../policy/config.ts'
+import { VERIFICATION_LIMITS } from '../trust/verification-budget.ts'
 
 const address = (text: string) =>
   v.pipe(
@@ -60,6 +61,14 @@ export const ServerConfig = v.strictObject({
   ),
   max_connections: v.optional(count(1, 65_536, 'Connections at a time'), 1024),
   max_connections_per_peer: v.optional(count(1, 65_536, 'The same of one address'), 128),
+  verifications_per_second: v.optional(
+    count(1, 10_000, 'Evidence of strangers that is looked at, of all together'),
+    VERIFICATION_LIMITS.all.perSecond,
+  ),
+  verifications_per_second_per_peer: v.optional(
+    count(1, 10_000, 'The same of one IPv4 address or IPv6 /64'),
+    VERIFICATION_LIMITS.perPeer.perSecond,
+  ),
   policy: PolicyConfig,
 })
 

@@ -13,6 +13,7 @@ import { fetchRootKeys, forget } from '../onboarding/join.ts'
 import { type Onboarding, serveOnboarding } from '../onboarding/serve.ts'
 import type { BootInfo } from '../policy/boot-info.ts'
 import type { Policy } from '../policy/policy.ts'
+import { verificationBudget, verificationLimits } from '../trust/verification-budget.ts'
 import { type EvidenceTrust, verifyEvidence } from '../trust/verified-evidence.ts'
 import type { ServerConfig } from './config.ts'
 import { DerivedKeys } from './derived-keys.ts'
@@ -127,6 +128,12 @@ export function createKmsService(options: ServiceOptions): KmsService {
         onReleased: told.released,
       }),
       verify: (certificate) => verifyPeer(certificate, temporaryCa(opened()), trust, Date.now()),
+      budget: verificationBudget(
+        verificationLimits(
+          config.verifications_per_second,
+          config.verifications_per_second_per_peer,
+        ),
+      ),
       limits: {
         maxConnections: config.max_connections,
         maxConnectionsPerPeer: config.max_connections_per_peer,

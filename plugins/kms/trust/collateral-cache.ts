@@ -1,7 +1,7 @@
+import type { KnownCollateral } from '../../../src/collateral/facts.ts'
+import type { QuotedPlatform } from '../../../src/collateral/platform.ts'
+import { TrustError } from '../../../src/collateral/trust-error.ts'
 import { messageOf } from '../../../src/errors.ts'
-import type { KnownCollateral } from './collateral-files.ts'
-import type { QuotedPlatform } from './platform.ts'
-import { TrustError } from './trust-error.ts'
 
 /** Bounds of the cache; times in milliseconds. */
 export interface CollateralCacheLimits {

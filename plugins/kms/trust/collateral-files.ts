@@ -1,18 +1,12 @@
 import type { BigIntStats } from 'node:fs'
 import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type Collateral, parseCollateral } from '../../../src/attest/tdx/collateral.ts'
+import { parseCollateral } from '../../../src/attest/tdx/collateral.ts'
+import { factsOf, type KnownCollateral } from '../../../src/collateral/facts.ts'
+import type { QuotedPlatform } from '../../../src/collateral/platform.ts'
+import { TrustError } from '../../../src/collateral/trust-error.ts'
 import { errnoOf, messageOf } from '../../../src/errors.ts'
-import { type CollateralFacts, factsOf } from './collateral-facts.ts'
-import type { QuotedPlatform } from './platform.ts'
 import { readTrusted } from './read-file.ts'
-import { TrustError } from './trust-error.ts'
-
-/** Collateral with what it says about itself. */
-export interface KnownCollateral {
-  readonly collateral: Collateral
-  readonly facts: CollateralFacts
-}
 
 /** Collateral that the operator put on this machine. */
 export interface CollateralFiles {

@@ -1,10 +1,10 @@
 import { intelSgxRoot } from '../../../src/attest/tdx/root.ts'
+import { fetchCollateral } from '../../../src/collateral/fetch.ts'
+import { pccsOf } from '../../../src/collateral/pccs-url.ts'
 import { parseCertificate } from '../../../src/x509/certificate.ts'
 import { collateralCache } from './collateral-cache.ts'
 import { collateralFiles } from './collateral-files.ts'
 import type { TrustConfig } from './config.ts'
-import { fetchCollateral } from './pccs.ts'
-import { pccsOf } from './pccs-url.ts'
 import { readAnchor, readAuthorities } from './read-file.ts'
 import type { EvidenceTrust } from './verified-evidence.ts'
 
@@ -37,7 +37,8 @@ export async function openTrust(
   const files =
     config.collateral === undefined ? undefined : collateralFiles({ path: config.collateral, log })
   await files?.look()
-  const service = pccs_url === undefined ? undefined : pccsOf(pccs_url, pccs_ca_file)
+  const authorities = pccs_ca_file === undefined ? undefined : () => readAuthorities(pccs_ca_file)
+  const service = pccs_url === undefined ? undefined : pccsOf(pccs_url, authorities)
   const root = parseCertificate(tdxRoot ?? intelSgxRoot())
   const cache =
     service &&

@@ -1,9 +1,9 @@
+import { TrustError } from '../../../src/collateral/trust-error.ts'
 import { messageOf } from '../../../src/errors.ts'
 import { parseCertificate } from '../../../src/x509/certificate.ts'
 import { certificatePem } from '../../../src/x509/issue.ts'
 import { readPem } from '../../../src/x509/pem.ts'
 import { readConfigured } from '../policy/read-file.ts'
-import { TrustError } from './trust-error.ts'
 
 /** Some twenty certificates. */
 const MAX_PEM_BYTES = 64 * 1024

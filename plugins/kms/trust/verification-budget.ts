@@ -27,14 +27,25 @@ export interface VerificationBudget {
 }
 
 /**
- * Verifying takes 3 to 7 ms, so that all together may use less than half of a core, and one peer a
- * tenth of it. A rack that starts at once has its burst.
+ * So much each second, and that of so many seconds at once: a rack that starts together has its
+ * burst, also behind one address.
  */
-export const VERIFICATION_LIMITS: VerificationLimits = {
-  perPeer: { burst: 100, perSecond: 10 },
-  all: { burst: 300, perSecond: 60 },
-  maxPeers: 4096,
+export function verificationLimits(
+  perSecond: number,
+  perSecondPerPeer: number,
+): VerificationLimits {
+  return {
+    perPeer: { burst: 10 * perSecondPerPeer, perSecond: perSecondPerPeer },
+    all: { burst: 5 * perSecond, perSecond },
+    maxPeers: 4096,
+  }
 }
+
+/**
+ * Verifying takes 3 to 7 ms, so that all together may use less than half of a core, and one peer a
+ * tenth of it.
+ */
+export const VERIFICATION_LIMITS = verificationLimits(60, 10)
 
 /** @param clock Monotonic milliseconds. */
 export function verificationBudget(
