@@ -291,6 +291,68 @@ test('a restart that fails says so at once, and the target is reached all the sa
   assert.equal(serviceOf(supervisor, 'api').status, 'Running')
 })
 
+test('a restart ends when its app goes meanwhile', async (t) => {
+  const { supervisor, fake, place } = await begin(t)
+  await supervisor.setTarget(target({ api: {} }))
+  await applied(supervisor)
+  const emptied = { local: { name: 'box', config: {}, apps: {} } }
+  fake.before = async (call) => {
+    if (!call.startsWith('containers.create')) return
+    fake.before = () => {}
+    await supervisor.setTarget(emptied)
+  }
+  await assert.rejects(supervisor.restartApp(APP), { code: 'APP_NOT_INSTALLED' })
+  await until(supervisor, () => fake.boxes.size === 0, 'the removal')
+  await until(supervisor, () => said(place, `app ${APP} is gone`), 'the end')
+  await supervisor.setTarget(target({ api: {} }, { commit: 'c2' }))
+  await applied(supervisor)
+  await supervisor.restartApp(APP)
+})
+
+test('a lock counts before the engine was ever there', async (t) => {
+  const { supervisor: first, fake, place } = await begin(t)
+  await first.setTarget(target({ api: {} }))
+  await applied(first)
+  await first.stop()
+  writeFileSync(join(place.lockRoot, String(APP), 'api', 'updates.lock'), '')
+  fake.before = () => {
+    throw err('UNREACHABLE', 'away')
+  }
+  const supervisor = place.supervisor(fake.engine())
+  t.after(() => supervisor.stop())
+  await supervisor.start()
+  await assert.rejects(
+    supervisor.withLocks('all', {}, () => assert.fail('it is locked')),
+    { status: 423 },
+  )
+})
+
+test('an app that was rolled back says that its update failed', async (t) => {
+  const trial = { stableMs: 60_000, timeoutMs: 120_000 }
+  const { supervisor, fake } = await begin(t, { trial })
+  await supervisor.setTarget(target({ api: {} }))
+  await applied(supervisor)
+  const { id } = containerOf(supervisor, 'api')
+  fake.after = (call) => {
+    const box = fake.box('api')
+    if (call.startsWith('containers.start') && box && box.id !== id) fake.stopped(box.id)
+  }
+  const release = { api: { environment: { A: '2' } } }
+  await supervisor.setTarget(target(release, { commit: 'c2' }))
+  await until(supervisor, () => supervisor.app(APP)?.updateStatus === 'aborted', 'the roll-back')
+  await until(supervisor, () => supervisor.status().appState === 'applied', 'its end')
+  assert.equal(containerOf(supervisor, 'api').id, id)
+  assert.equal(serviceOf(supervisor, 'api').status, 'Running')
+  assert.equal(supervisor.app(APP)?.updateStatus, 'aborted')
+  const { updateFailed, updatePending } = supervisor.status()
+  assert.deepEqual([updateFailed, updatePending], [true, false])
+  assert.equal(supervisor.app(APP)?.appliedCommit, 'c1')
+  fake.after = () => {}
+  await supervisor.setTarget(target({ api: {} }, { commit: 'c3' }))
+  await applied(supervisor)
+  assert.equal(supervisor.status().updateFailed, false)
+})
+
 test('an unknown app or service is refused in balena words', async (t) => {
   const { supervisor } = await begin(t)
   await supervisor.setTarget(target({ api: {} }))

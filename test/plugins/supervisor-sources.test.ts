@@ -138,6 +138,20 @@ test('failures are told once, tried again with pauses, and show no token', async
   assert.doesNotMatch(problems.join(), /geheim/)
 })
 
+test('what one answer asks for does not hold after the next', async (t) => {
+  const { url, asked } = await serve(
+    t,
+    says(503, '', { 'retry-after': '3600' }),
+    (_, response) => response.destroy(),
+    says(200, '{}'),
+  )
+  const { one } = source(t, url, { retryMs: 1 })
+  one.start()
+  await asked(1)
+  await one.refresh()
+  await asked(3)
+})
+
 test('an answer that is too long, or does not come, ends', async (t) => {
   const { url } = await serve(
     t,

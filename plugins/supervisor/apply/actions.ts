@@ -57,6 +57,12 @@ export function createActions(options: ActionsOptions): Actions {
     return main
   }
 
+  /** An engine that was never there does not say which apps run. */
+  function appsThatMayLock(): number[] {
+    const apps = [...state.containers(), ...(applier.target?.apps ?? [])]
+    return [...new Set(apps.map(({ appId }) => appId))]
+  }
+
   async function endHalts(appId: number, services: readonly string[]): Promise<void> {
     for (const serviceName of services) {
       const key = serviceKey(appId, serviceName)
@@ -175,10 +181,7 @@ export function createActions(options: ActionsOptions): Actions {
     },
 
     async withLocks(appIds, { force = false, signal = never }, work) {
-      const ids =
-        appIds === 'all'
-          ? [...new Set([...state.containers()].map(({ appId }) => appId))]
-          : [...appIds]
+      const ids = appIds === 'all' ? appsThatMayLock() : [...appIds]
       const held = await locks.acquire(ids, lockOptions(force, signal))
       try {
         return await work(held)

@@ -275,9 +275,7 @@ export class Applier {
     const recreate = this.#recreated()
     const whole = this.#planning.plan(target, current, recreate)
     this.#watchHandovers(current.containers)
-    for (const appId of this.lanes.keys()) {
-      if (!whole.apps.has(appId)) this.lane(appId).round = { steps: [], waits: [] }
-    }
+    this.#leave(whole.apps)
     for (const [appId, round] of whole.apps) {
       const lane = this.lane(appId)
       lane.round = lane.operation?.clearing
@@ -287,9 +285,6 @@ export class Applier {
     }
     this.shared.round = whole.shared
     this.#advance(this.shared)
-    for (const [appId, lane] of this.lanes) {
-      if (!whole.apps.has(appId) && !lane.busy && !lane.operation) this.lanes.delete(appId)
-    }
     const applying = [...this.lanes.values()].some((lane) => this.isApplying(lane))
     if (!applying) {
       this.downloaded = false
@@ -297,6 +292,18 @@ export class Applier {
     }
     this.#arm()
     this.#options.onChange()
+  }
+
+  /** Ends the lanes of apps of which nothing is left. */
+  #leave(apps: ReadonlyMap<number, unknown>): void {
+    for (const [appId, lane] of this.lanes) {
+      if (apps.has(appId)) continue
+      lane.round = { steps: [], waits: [] }
+      lane.operation?.fail(SupervisorError.notInstalled(appId))
+      if (lane.busy) continue
+      if (lane.held) this.#occupy(lane, lane.unlock())
+      else if (!lane.operation) this.lanes.delete(appId)
+    }
   }
 
   /** Containers that operations want made anew. */

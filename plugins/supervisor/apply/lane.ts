@@ -52,6 +52,11 @@ export class Lane {
     return this.round.steps.length > 0 || this.round.waits.some(({ kind }) => !QUIET.has(kind))
   }
 
+  /** A container that failed was replaced by the one before it. */
+  get rolledBack(): boolean {
+    return this.round.waits.some(({ kind }) => kind === 'failed-update')
+  }
+
   /** @returns Milliseconds until the next attempt. */
   fail(problem: string, maxMs: number): number {
     this.failures++

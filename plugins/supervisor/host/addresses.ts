@@ -50,11 +50,13 @@ export class Addresses {
 
   /** Never rejects: what cannot be read is left out. */
   async get(): Promise<DeviceAddresses> {
-    if (this.#known && this.#now() - this.#readAt < MAX_AGE_MS) return this.#known
+    const age = this.#now() - this.#readAt
+    if (this.#known && age < MAX_AGE_MS) return this.#known
     this.#reading ??= this.#read().finally(() => {
       this.#reading = undefined
     })
-    return this.#reading
+    // A hundred containers are hundreds of files: who asks all the time does not wait for them.
+    return this.#known && age < 2 * MAX_AGE_MS ? this.#known : this.#reading
   }
 
   async #read(): Promise<DeviceAddresses> {

@@ -89,6 +89,7 @@ export class Reporter {
     const end = () => abort.abort()
     signal.addEventListener('abort', end)
     const timer = setTimeout(end, timeoutMs())
+    this.#retryAfterMs = undefined
     let problem: string | undefined
     try {
       const response = await fetch(url, {

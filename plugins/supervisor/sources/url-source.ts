@@ -31,7 +31,7 @@ export class UrlSource implements TargetSource {
   #ended: Promise<void> | undefined
   #last: Promise<void> = Promise.resolve()
   #wake: () => void = () => {}
-  /** Asked for by the server. */
+  /** Asked for by the last answer. */
   #retryAfterMs: number | undefined
 
   constructor(options: UrlSourceOptions) {
@@ -93,6 +93,7 @@ export class UrlSource implements TargetSource {
     const end = () => abort.abort()
     signal.addEventListener('abort', end)
     const timer = setTimeout(end, timeoutMs())
+    this.#retryAfterMs = undefined
     let problem: string | undefined
     try {
       const response = await fetch(url, {
