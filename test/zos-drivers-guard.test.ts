@@ -8,6 +8,10 @@ import {
   readSubnet,
   type Subnet,
 } from '../plugins/zos/drivers/network-engine/subnet.ts'
+import {
+  hostNetworks,
+  subnetProblem,
+} from '../plugins/zos/drivers/network-engine/subnet-problem.ts'
 import { readAddresses } from '../plugins/zos/drivers/node-addresses.ts'
 import { networkData, tasksOf, workloadOf } from './helpers/zos-container.ts'
 import { resultIn } from './helpers/zos-storage-task.ts'
@@ -99,4 +103,18 @@ test('private networks, and networks that overlap', () => {
   assert.ok(wide && narrow && next)
   assert.ok(overlap(wide, narrow) && overlap(narrow, wide) && overlap(wide, wide))
   assert.ok(!overlap(wide, next) && !overlap(next, narrow))
+})
+
+test('a network of the engine takes nothing of the host', () => {
+  const [lan, dns] = [subnet('192.168.1.0/24'), 0x0a0a0035]
+  const problem = (text: string) =>
+    subnetProblem(subnet(text), { subnets: [lan], nameServers: [dns] })
+  assert.equal(problem('10.1.2.0/24'), undefined)
+  assert.match(problem('8.8.8.0/24') ?? '', /^subnet 8\.8\.8\.0\/24 is not private: choose one of /)
+  for (const one of ['192.168.1.128/25', '192.168.0.0/16', '10.10.0.0/24', '10.0.0.0/8']) {
+    assert.equal(problem(one), `subnet ${one} is in use on this node, choose another one`)
+  }
+  const { subnets } = hostNetworks(undefined)
+  const [first] = subnets
+  if (first) assert.equal(hostNetworks(first).subnets.length < subnets.length, true)
 })

@@ -391,6 +391,11 @@ export function containerSuite(kind: EngineKind): void {
         driverError('failed', /must be an IPv4 network, \/8 to \/29$/),
       )
     }
+    const outside = tasksOf({ workloads: [workloadOf('network', 'b', networkData('8.8.8.0/24'))] })
+    await assert.rejects(
+      network.provision(outside.of('network', 'b')),
+      driverError('failed', /^subnet 8\.8\.8\.0\/24 is not private/),
+    )
     await network.deprovision(update)
     await assertNothing(engine)
   })

@@ -9,6 +9,7 @@ import { type Driver, DriverError, type HealthCheck, type Task } from '../driver
 import { engineFailure } from '../engine-failure.ts'
 import { engineNetwork, OWNER_LABEL, WORKLOAD_LABEL } from '../names.ts'
 import { gatewayOf, readSubnet, type Subnet, writeSubnet } from './subnet.ts'
+import { hostNetworks, inUse, subnetProblem } from './subnet-problem.ts'
 
 export interface EngineNetworkOptions {
   readonly engine: Engine
@@ -73,8 +74,7 @@ export function createEngineNetworkDriver<T extends NetworkType>(
       await networks.create(body, { signal: task.signal })
     } catch (error) {
       if (!/overlap|already (?:being )?used/i.test(messageOf(error))) throw error
-      const reason = `subnet ${writeSubnet(subnet)} is in use on this node, choose another one`
-      throw new DriverError('failed', reason, { cause: error })
+      throw new DriverError('failed', inUse(subnet), { cause: error })
     }
   }
 
@@ -90,14 +90,16 @@ export function createEngineNetworkDriver<T extends NetworkType>(
     }
     const same = there && isAs(there, subnet)
     // One that a removed workload left behind is taken over only by a workload of the same id.
-    if (there && !(same && there.Labels[WORKLOAD_LABEL] === task.id)) {
+    const stays = same && there.Labels[WORKLOAD_LABEL] === task.id
+    const given = readSubnet(there?.IPAM?.Config[0]?.Subnet ?? '')
+    const problem = stays ? undefined : subnetProblem(subnet, hostNetworks(given))
+    if (problem !== undefined) throw new DriverError('failed', problem)
+    if (there && !stays) {
       const from = there.IPAM?.Config[0]?.Subnet ?? 'none'
       const change = same ? 'is of another deployment' : `cannot change from subnet ${from}`
       await remove(there, `network '${workload.name}' ${change}`, signal)
     }
-    if (!there || !same || there.Labels[WORKLOAD_LABEL] !== task.id) {
-      await make(name, task, subnet)
-    }
+    if (!stays) await make(name, task, subnet)
     const { length } = workload.data.peers
     if (length > 0) {
       const lack = `${length} WireGuard peers are not reached: the network is on this node only`
