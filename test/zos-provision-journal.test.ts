@@ -85,8 +85,6 @@ test('the rest of a write that was cut goes away, and the next one follows', asy
   const before = await known(node)
   await node.deployments.stop()
   appendFileSync(fileOf(node), '{"record":"result","name":"a","of":"prov')
-  // A deployment of which not even the first line was written was never accepted.
-  writeFileSync(fileOf(node, 11n), '{"record":"deploy","at":1')
   writeFileSync(join(node.folder, 'deployments', '42', '.cvmd-0123456789ab.10.jsonl'), 'left')
   await node.restart()
   await node.idle()
@@ -157,6 +155,23 @@ test('a journal without its beginning is set aside, and takes nothing with it', 
   // Its owner may send it again, and takes over what runs.
   await node.accept(deploymentOf(PLANS))
   assert.deepEqual(node.states(), ['a ok', 'vm ok', 'net ok'])
+})
+
+test('a journal that lost all that was in it is set aside, and what runs is left alone', async (t) => {
+  for (const [at, lost] of ['', '\0'.repeat(4096), '{"record":"deploy","at":1'].entries()) {
+    const node = await busy(t)
+    await node.deployments.stop()
+    writeFileSync(fileOf(node), lost)
+    node.driver('zmount').swept = undefined
+    await node.restart()
+    await node.idle()
+    assert.ok(node.world.has('42-10-a'), `case ${at}`)
+    assert.equal(node.driver('zmount').swept, undefined, 'nothing is removed that is not known')
+    const problem = node.events.find((event) => event.includes('is damaged'))
+    assert.match(problem ?? '', /10\.jsonl" is damaged \(it has no record\)/)
+    await node.accept(deploymentOf(PLANS))
+    assert.deepEqual(node.states(), ['a ok', 'vm ok', 'net ok'])
+  }
 })
 
 test('a journal that cannot be read is not written over', async (t) => {

@@ -4,6 +4,7 @@ import type { WorkloadView } from '../deployments.ts'
 import type {
   Header,
   JournalRecord,
+  PendingUpdate,
   ResultRecord,
   UpdateRecord,
   Want,
@@ -78,7 +79,7 @@ function updated(
     if (!entry) continue
     // What runs is what ran before the first update that has no outcome yet.
     const previous = entry.update?.previous ?? entry.workload
-    known.set(next.name, { ...entry, update: { next, previous }, retry: false })
+    known.set(next.name, { ...entry, update: { next, previous } })
   }
   for (const name of record.remove) {
     const entry = known.get(name)
@@ -105,8 +106,10 @@ function settled(
     workloads.delete(name)
     return { ...state, workloads }
   }
+  // One that was accepted during the work is still to be made.
+  const newer = entry.update?.next.version === workload?.version ? undefined : entry.update
   if (of === 'update' && result.state === 'unchanged') {
-    return { ...state, workloads: workloads.set(name, { ...entry, update: undefined }) }
+    return { ...state, workloads: workloads.set(name, { ...entry, update: newer }) }
   }
   workloads.set(name, {
     ...entry,
@@ -114,7 +117,12 @@ function settled(
     result,
     retry,
     everOkay: entry.everOkay || isOkay(result),
-    update: of === 'update' && !retry ? undefined : entry.update,
+    update: of === 'update' && !retry ? newer && since(newer, workload, result) : entry.update,
   })
   return { ...state, workloads }
+}
+
+/** An update over what came of the one before it. */
+function since(update: PendingUpdate, done: Workload | undefined, result: Result): PendingUpdate {
+  return isOkay(result) && done ? { ...update, previous: done } : update
 }

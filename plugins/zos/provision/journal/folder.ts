@@ -94,10 +94,8 @@ async function open(path: string): Promise<{ found?: Found; aside?: string }> {
   const { state, size, torn, records, damage } = replay(await readFile(path))
   const broken = damage.length > 0
   if (state === undefined) {
-    if (broken) return { aside: await setAside(path, damage, rename) }
-    // Not even a first line: a deployment that was never acknowledged.
-    await rm(path, { force: true })
-    return {}
+    // A journal begins with a whole record: this one lost it, and nobody knows what runs.
+    return { aside: await setAside(path, broken ? damage : ['it has no record'], rename) }
   }
   const { twinId, contractId } = state.header
   if (!path.endsWith(join('/', String(twinId), `${contractId}.jsonl`))) {

@@ -30,29 +30,23 @@ export class Journal {
   }
 
   /**
-   * A new one with its first record.
+   * A new one with its first record; there must be none at that path. It comes to be with the record
+   * in it, so that an empty one is damage and not what a crash left.
    *
-   * @throws {Error} The system error; nothing is left then. `EEXIST` when there is one.
+   * @throws {Error} The system error; nothing is left then.
    */
   static async create(path: string, first: JournalRecord): Promise<Journal> {
     const folder = dirname(path)
     makeFolder(folder, 0o700)
-    const line = encode(first)
-    const file = await open(path, 'wx', 0o600)
+    const size = await writeAll(path, [first])
     try {
-      try {
-        await writeAt(file, line, 0)
-        await file.datasync()
-      } finally {
-        await file.close()
-      }
       await syncDirectory(folder)
       await syncDirectory(dirname(folder))
     } catch (error) {
       await rm(path, { force: true }).catch(() => undefined)
       throw error
     }
-    return new Journal(path, line.length, 1)
+    return new Journal(path, size, 1)
   }
 
   /** Bytes. */
@@ -97,26 +91,7 @@ export class Journal {
   rewrite(shorten: (bytes: Uint8Array) => readonly JournalRecord[]): Promise<void> {
     return this.#alone(async () => {
       const all = shorten((await readFile(this.path)).subarray(0, this.#size))
-      const temporary = temporaryBeside(this.path)
-      let size = 0
-      try {
-        const file = await open(temporary, 'wx', 0o600)
-        try {
-          for (const record of all) {
-            const line = encode(record)
-            await writeAt(file, line, size)
-            size += line.length
-          }
-          await file.sync()
-        } finally {
-          await file.close()
-        }
-        await rename(temporary, this.path)
-      } catch (error) {
-        await rm(temporary, { force: true }).catch(() => undefined)
-        throw error
-      }
-      this.#size = size
+      this.#size = await writeAll(this.path, all)
       this.#records = all.length
       await syncDirectory(dirname(this.path))
     })
@@ -147,6 +122,30 @@ export class Journal {
 
 function encode(record: JournalRecord): Uint8Array {
   return new TextEncoder().encode(writeRecord(record))
+}
+
+/** Puts records in the place of a file, at once. @returns Bytes. */
+async function writeAll(path: string, records: readonly JournalRecord[]): Promise<number> {
+  const temporary = temporaryBeside(path)
+  let size = 0
+  try {
+    const file = await open(temporary, 'wx', 0o600)
+    try {
+      for (const record of records) {
+        const line = encode(record)
+        await writeAt(file, line, size)
+        size += line.length
+      }
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+    await rename(temporary, path)
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => undefined)
+    throw error
+  }
+  return size
 }
 
 async function writeAt(file: FileHandle, data: Uint8Array, position: number): Promise<void> {
