@@ -1,7 +1,7 @@
 import { defineCommand } from 'citty'
 import { EvidenceError } from '../attest/evidence-error.ts'
-import { parseCollateral } from '../attest/tdx/collateral.ts'
 import { jsonArg, out, outJson } from './common.ts'
+import { collateralFor } from './verify/collateral.ts'
 import { recognise } from './verify/evidence.ts'
 import {
   parseHex,
@@ -37,6 +37,16 @@ export const verify = defineCommand({
     collateral: {
       type: 'string',
       description: "Intel's collateral for the quote, JSON",
+      valueHint: 'FILE',
+    },
+    pccs: {
+      type: 'string',
+      description: 'Ask this service for it, such as https://api.trustedservices.intel.com',
+      valueHint: 'URL',
+    },
+    'save-collateral': {
+      type: 'string',
+      description: 'Keep what --pccs gave, for --collateral another time',
       valueHint: 'FILE',
     },
     root: {
@@ -93,6 +103,8 @@ export const verify = defineCommand({
 interface Flags {
   readonly file?: string | undefined
   readonly collateral?: string | undefined
+  readonly pccs?: string | undefined
+  readonly 'save-collateral'?: string | undefined
   readonly root?: string | undefined
   readonly at?: string | undefined
   readonly 'report-data'?: string | undefined
@@ -121,15 +133,20 @@ async function verifyFile(flags: Flags) {
   if (paths.filter((path) => path === '-').length > 1) {
     throw unreadable('standard input can be read only once')
   }
-  const [file, collateral, root, log] = await Promise.all(
-    paths.map((path) => (path === undefined ? undefined : readInput(path))),
+  const [file, rootFile, log] = await Promise.all(
+    [flags.file, flags.root, flags.log].map((path) =>
+      path === undefined ? undefined : readInput(path),
+    ),
   )
   const evidence = recognise(file as Uint8Array)
-  const verdict = judge(evidence, {
-    ...options,
-    collateral: collateral && parseCollateral(collateral),
-    root: root && parseRoot(root),
-    log,
+  const root = rootFile && parseRoot(rootFile)
+  const collateral = await collateralFor(evidence, {
+    collateral: flags.collateral,
+    pccs: flags.pccs,
+    save: flags['save-collateral'],
+    root,
+    at: options.at,
   })
+  const verdict = judge(evidence, { ...options, collateral, root, log })
   return { form: evidence.form, verdict }
 }

@@ -5,10 +5,10 @@ import {
   type CollateralCacheLimits,
   collateralCache,
 } from '../../plugins/kms/trust/collateral-cache.ts'
-import type { KnownCollateral } from '../../plugins/kms/trust/collateral-files.ts'
-import type { QuotedPlatform } from '../../plugins/kms/trust/platform.ts'
-import { TrustError } from '../../plugins/kms/trust/trust-error.ts'
 import type { Collateral } from '../../src/attest/tdx/collateral.ts'
+import type { KnownCollateral } from '../../src/collateral/facts.ts'
+import type { QuotedPlatform } from '../../src/collateral/platform.ts'
+import { TrustError } from '../../src/collateral/trust-error.ts'
 import { DAY_MS, PLATFORM_HERE } from './kms-trust-fixtures.ts'
 
 const START = 1_800_000_000_000

@@ -6,11 +6,12 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import fc from 'fast-check'
-import { fetchCollateral } from '../../plugins/kms/trust/pccs.ts'
-import { type Pccs, pccsOf } from '../../plugins/kms/trust/pccs-url.ts'
-import type { QuotedPlatform } from '../../plugins/kms/trust/platform.ts'
-import type { TrustError } from '../../plugins/kms/trust/trust-error.ts'
+import { readAuthorities } from '../../plugins/kms/trust/read-file.ts'
 import { type Collateral, parseCollateral } from '../../src/attest/tdx/collateral.ts'
+import { fetchCollateral } from '../../src/collateral/fetch.ts'
+import { type Pccs, pccsOf } from '../../src/collateral/pccs-url.ts'
+import type { QuotedPlatform } from '../../src/collateral/platform.ts'
+import type { TrustError } from '../../src/collateral/trust-error.ts'
 import { createSelfSigned } from '../../src/tls/self-signed.ts'
 import { parseCertificate } from '../../src/x509/certificate.ts'
 import {
@@ -286,12 +287,18 @@ test('over TLS, only a service with the right certificate is asked', async (t) =
   assert.equal((await failure(pccsOf(pccs.url))).code, 'PCCS_UNREACHABLE')
   const other = createSelfSigned(['127.0.0.1'], NOW)
   const wrong = authorityFile(t, other.cert)
-  assert.equal((await failure(pccsOf(pccs.url, wrong))).code, 'PCCS_UNREACHABLE')
+  assert.equal(
+    (await failure(pccsOf(pccs.url, () => readAuthorities(wrong)))).code,
+    'PCCS_UNREACHABLE',
+  )
   assert.equal(pccs.seen.length, 0)
   const right = authorityFile(t, pair.cert)
-  assert.deepEqual((await fetched(pccsOf(pccs.url, right))).collateral, expected)
+  assert.deepEqual(
+    (await fetched(pccsOf(pccs.url, () => readAuthorities(right)))).collateral,
+    expected,
+  )
   const none = authorityFile(t, 'nothing')
-  const { code, message } = await failure(pccsOf(pccs.url, none))
+  const { code, message } = await failure(pccsOf(pccs.url, () => readAuthorities(none)))
   assert.equal(code, 'TRUST_SETUP')
   assert.equal(message, `Cannot use "${none}": it holds no certificate in PEM`)
 })

@@ -1,6 +1,6 @@
+import { pccsOf } from '../../../src/collateral/pccs-url.ts'
 import type { Permissions } from '../../../src/plugin.ts'
 import type { TrustConfig } from './config.ts'
-import { pccsOf } from '../../../src/collateral/pccs-url.ts'
 
 /** The files that are read to know whom to believe, and the hosts that are asked. */
 export function trustPermissions({

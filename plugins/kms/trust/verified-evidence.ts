@@ -1,22 +1,19 @@
 import type { ContainerPlatform } from '../../../src/attest/container.ts'
 import { EvidenceError } from '../../../src/attest/evidence-error.ts'
-import { toHex } from '../../../src/attest/hex.ts'
 import { tdPolicyFacts } from '../../../src/attest/identity.ts'
 import { verifyDocument } from '../../../src/attest/nitro/verify.ts'
 import { raTlsReportData } from '../../../src/attest/ra-tls.ts'
 import type { Collateral } from '../../../src/attest/tdx/collateral.ts'
-import { parsePckExtension, pckChainOf } from '../../../src/attest/tdx/pck.ts'
-import { parseQuote, type Quote } from '../../../src/attest/tdx/quote.ts'
+import type { Quote } from '../../../src/attest/tdx/quote.ts'
 import { intelSgxRoot } from '../../../src/attest/tdx/root.ts'
 import type { TcbStatus } from '../../../src/attest/tdx/tcb-info.ts'
-import { checkPckChain } from '../../../src/attest/tdx/trust.ts'
 import { verifyQuote } from '../../../src/attest/tdx/verify.ts'
 import { reasonOf, type Step, type Verdict } from '../../../src/attest/verdict.ts'
+import { platformOf, type QuotedPlatform } from '../../../src/collateral/platform.ts'
+import { TrustError } from '../../../src/collateral/trust-error.ts'
 import { parseCertificate } from '../../../src/x509/certificate.ts'
 import { type BootInfo, nitroBootInfo, tdxBootInfo } from '../policy/boot-info.ts'
-import { authorityOf, type QuotedPlatform } from './platform.ts'
 import { notVerified, readingEvidence, refusal } from './refusal.ts'
-import { TrustError } from './trust-error.ts'
 
 /** Whom to believe about evidence. */
 export interface EvidenceTrust {
@@ -127,8 +124,7 @@ export async function verifyEvidenceOver(
 }
 
 /**
- * Undefined where there is none, or the quote does not come from a platform of the maker's: only
- * about platforms that exist are others asked.
+ * Undefined where there is none, or the quote does not come from a platform of the maker's.
  *
  * @throws {ApiError} 500 `INTERNAL_ERROR`.
  */
@@ -137,17 +133,9 @@ async function collateralOf(
   { collateral, tdxRoot }: EvidenceTrust,
   at: number,
 ): Promise<Collateral | undefined> {
-  let platform: QuotedPlatform
-  try {
-    const chain = pckChainOf(parseQuote(quote))
-    checkPckChain(chain, { root: parseCertificate(tdxRoot ?? intelSgxRoot()), at })
-    const [pck, { subject }] = chain
-    platform = { fmspc: toHex(parsePckExtension(pck).fmspc), ca: authorityOf(subject) }
-  } catch (error) {
-    // The verifier says better what is wrong with it.
-    if (error instanceof EvidenceError) return undefined
-    throw error
-  }
+  const root = parseCertificate(tdxRoot ?? intelSgxRoot())
+  const platform = platformOf(quote, { root, at })
+  if (!platform) return undefined
   try {
     return await collateral(platform)
   } catch (error) {

@@ -1,7 +1,7 @@
 import * as v from 'valibot'
 import { readPem } from '../../x509/pem.ts'
 import { EvidenceError } from '../evidence-error.ts'
-import { fromHex, isHex } from '../hex.ts'
+import { fromHex, isHex, toHex } from '../hex.ts'
 
 /** What Intel publishes about a platform, as far as a quote is verified with it; not verified. */
 export interface Collateral {
@@ -58,6 +58,21 @@ export function parseCollateral(file: string | Uint8Array): Collateral {
     tcbInfo: readSignedText(fields, 'tcb_info', 'tcbInfo'),
     qeIdentity: readSignedText(fields, 'qe_identity', 'enclaveIdentity'),
   }
+}
+
+/** Collateral as {@link parseCollateral} reads it; JSON. */
+export function formatCollateral({ rootCrl, pckCrl, tcbInfo, qeIdentity }: Collateral): string {
+  const file: v.InferOutput<typeof File> = {
+    root_ca_crl: toHex(rootCrl),
+    pck_crl: toHex(pckCrl),
+    tcb_info_issuer_chain: tcbInfo.issuerChain,
+    tcb_info: tcbInfo.text,
+    tcb_info_signature: toHex(tcbInfo.signature),
+    qe_identity_issuer_chain: qeIdentity.issuerChain,
+    qe_identity: qeIdentity.text,
+    qe_identity_signature: toHex(qeIdentity.signature),
+  }
+  return `${JSON.stringify(file, undefined, 2)}\n`
 }
 
 function readFile(text: string): v.InferOutput<typeof File> {

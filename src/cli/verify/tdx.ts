@@ -28,7 +28,7 @@ export function judgeTdx(evidence: SignedEvidence, options: JudgeOptions): Judge
   const { collateral, root, at, reportData, allowDebug, acceptedStatuses } = options
   const { withoutCollateral = false } = options
   if (collateral && withoutCollateral) {
-    throw unreadable('--collateral and --without-collateral exclude each other')
+    throw unreadable('collateral and --without-collateral exclude each other')
   }
   if (options.nonce && !evidence.attestedLog && !evidence.isBoundToNonce) {
     throw unreadable('a quote carries no nonce by itself: use --report-data')
