@@ -173,6 +173,73 @@ test('updates while work goes on: the newest one counts, what runs is what it is
   assert.equal(node.world.get('42-10-a')?.data, `{"size":${4 * 1024 ** 3}}`)
 })
 
+test('an update of what is just being updated is made afterwards', async (t) => {
+  const node = await testNode(t)
+  await node.accept(deploymentOf([disk('a', 1)]))
+  const seen: string[] = []
+  let release: () => void = () => undefined
+  const held = new Promise<void>((resolve) => {
+    release = resolve
+  })
+  node.driver('zmount').script = async (_step, task) => {
+    const { size } = (task as { previous?: { size: bigint } }).previous ?? {}
+    seen.push(`${(size ?? 0n) >> 30n} to ${(task.workload.data as { size: bigint }).size >> 30n}`)
+    await held
+    return {}
+  }
+  for (const [size, version] of [
+    [2, 1],
+    [3, 2],
+    [1, 3],
+  ] as const) {
+    const next = deploymentOf([disk('a', size, version)], { version })
+    node.registry.agree(next)
+    await node.deployments.update(42, next)
+    await node.until(() => seen.length > 0, 'begin')
+  }
+  release()
+  await node.idle()
+  assert.deepEqual(seen, ['1 to 2', '2 to 1'])
+  assert.equal(node.deployments.get(42, 10n).deployment.workloads[0]?.version, 3)
+  await node.restart()
+  await node.idle()
+  assert.equal(node.world.get('42-10-a')?.data, `{"size":${1024 ** 3}}`)
+})
+
+test('an update of what is paused is made after a start, too', async (t) => {
+  const node = await testNode(t)
+  await node.accept(deploymentOf([disk('a', 1)]))
+  node.registry.set(10n, 'grace_period')
+  await node.deployments.sync()
+  await node.restart()
+  await node.idle()
+  const next = deploymentOf([disk('a', 2, 1)], { version: 1 })
+  node.registry.agree(next, 'grace_period')
+  await node.deployments.update(42, next)
+  await node.idle()
+  assert.deepEqual(node.world.get('42-10-a'), { data: `{"size":${2 * 1024 ** 3}}`, paused: true })
+})
+
+test('what waits for another attempt gets it, though an update of it changes nothing', async (t) => {
+  const node = await testNode(t)
+  const kinds = ['transient', 'unchanged'] as const
+  let step = 0
+  node.driver('zmount').script = async () => {
+    const kind = kinds[step++]
+    if (kind) throw new DriverError(kind, `it is ${kind}`)
+    return {}
+  }
+  for (const version of [0, 1]) {
+    const next = deploymentOf([disk('a', 1, version)], { version })
+    node.registry.agree(next)
+    if (version === 0) await node.deployments.deploy(42, next)
+    else await node.deployments.update(42, next)
+    await node.until(() => step > version, 'begin')
+  }
+  const state = () => node.deployments.get(42, 10n).results[0]?.state
+  await node.until(() => state() === 'ok', 'run')
+})
+
 test('what fails for a while is tried again; what fails for good is not', async (t) => {
   const node = await testNode(t)
   let left = 3

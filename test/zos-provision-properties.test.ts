@@ -85,6 +85,8 @@ class Player {
   readonly #sent = new Map<bigint, Deployment>()
   readonly #histories = new Map<bigint, string[]>()
   #failures: ('failed' | 'transient' | 'unchanged' | 'no-action')[] = []
+  /** No driver was told to leave a workload as it was. */
+  #obeyed = true
 
   constructor(node: TestNode) {
     this.#node = node
@@ -118,7 +120,10 @@ class Player {
         return node.driver('zmount').crash({ id, reason: 'gone' })
       }
       case 'fail':
-        this.#failures = happening.kinds
+        this.#failures = [...happening.kinds]
+        if (happening.kinds.some((kind) => kind === 'unchanged' || kind === 'no-action')) {
+          this.#obeyed = false
+        }
         return
       case 'restart':
         await node.restart()
@@ -206,6 +211,7 @@ class Player {
         if (!rested) continue
         const made = world.get(`42-${contractId}-${name}`)
         assert.equal(made?.paused, state === 'paused', 'what is said to run does')
+        if (this.#obeyed) assert.equal(made?.data, sent.workloads[i]?.rawData, 'the newest runs')
       }
       if (!rested) continue
       const names = deployment.workloads.map(({ name }) => name)

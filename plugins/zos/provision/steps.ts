@@ -54,6 +54,7 @@ export function nextStep(state: DeploymentState, facts: StepFacts): Step | undef
       // Taking over makes it run, which it must not until the end of the pause.
       const later = paused && result.state === 'paused' && facts.canPause(workload.type)
       if (!later) return step('take-over', entry)
+      if (update) return step('update', entry)
     } else if (result.state === 'paused' && !paused) return step('resume', entry)
     else if (update) return step('update', entry)
     else if (result.state === 'init' || (result.state === 'error' && retry)) {
