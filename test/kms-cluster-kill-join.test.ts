@@ -5,7 +5,8 @@ import { after, before, describe, test } from 'node:test'
 import { runCvmd } from './helpers/daemon.ts'
 import { killWhen } from './helpers/kill-when.ts'
 import { type KmsDaemon, type KmsSite, kmsSite, namesIn, type Shown } from './helpers/kms-daemon.ts'
-import { type Middle, type MiddleEvent, middle } from './helpers/tls-proxy.ts'
+import { closeWays, wayTo } from './helpers/kms-way.ts'
+import type { MiddleEvent } from './helpers/tls-proxy.ts'
 
 /** What a KMS has that took over two versions, in the order it is written. */
 const FILES = [
@@ -30,7 +31,6 @@ let started = 0
 let next: Promise<KmsDaemon>
 /** How often there was a part of the files. */
 let halves = 0
-const proxies: Middle[] = []
 
 const begin = () => {
   started += 1
@@ -59,7 +59,7 @@ before(async () => {
   assert.equal(keys.length, 3)
 })
 after(async () => {
-  for (const proxy of proxies) proxy.close()
+  closeWays()
   await next?.catch(() => undefined)
   await site.close()
 })
@@ -125,18 +125,8 @@ const STEPS: readonly (readonly [string, MiddleEvent])[] = [
 ]
 const ANSWERED: (typeof STEPS)[number] = ['it is given the keys', { connection: 1, turn: 4 }]
 
-/** A way to the source, on which something is done at a step, before what passes has passed. */
-async function way(step: MiddleEvent, act: () => void): Promise<string> {
-  let isDone = false
-  const onEvent = ({ connection, turn }: MiddleEvent) => {
-    if (isDone || connection !== step.connection || turn !== step.turn) return
-    isDone = true
-    act()
-  }
-  const proxy = await middle({ target: port, pairFor: () => undefined, onEvent })
-  proxies.push(proxy)
-  return proxy.url
-}
+/** A way to the source, on which something is done at a step. */
+const way = async (step: MiddleEvent, act: () => void) => (await wayTo(port, step, act)).url
 
 describe('a KMS that joins another, killed when', () => {
   for (const [moment, isThen] of MOMENTS) {
