@@ -96,9 +96,40 @@ test('for this device it is the same call', async () => {
     assert.deepEqual(restart, { status: 200, body: 'OK' })
     assert.deepEqual(host.fake.calls, [['restartApp', 101, { force: true }]])
     assert.equal((await remote(host, '/ping', { uuid: 'dec0de', method: 'GET' })).body, 'OK')
+    const quoted = await remote(host, '/v2/device/name', { deviceId: '1' })
+    assert.equal(quoted.status, 200)
     const failed = await remote(host, '/v1/restart', { uuid: 'dec0de' })
     assert.deepEqual(failed, { status: 400, body: 'Missing app id' })
     assert.equal(peer.asked.length, 0)
+  })
+})
+
+test('for this device a failure is what the same call says', async () => {
+  await withPeer(async (host) => {
+    for (const [path, data] of [
+      ['/v1/restart', { appId: 999 }],
+      ['/v1/apps/999/stop', {}],
+      ['/v2/applications/999/stop-service', { serviceName: 'x' }],
+      ['/v1/reboot', []],
+      ['/v1/device/host-config', { network: 5 }],
+    ] as const) {
+      const method = path.endsWith('config') ? 'PATCH' : 'POST'
+      const own = await host.call(method, path, data)
+      const far = { uuid: 'dec0de', method, data: Array.isArray(data) ? {} : data }
+      const asked = await host.call('POST', `/supervisor${path}`, far, '')
+      const told = async (answer: Response) => {
+        return [answer.status, answer.headers.get('content-type'), await answer.text()]
+      }
+      assert.deepEqual(await told(asked), await told(own), path)
+    }
+  })
+})
+
+test('with an app beside the device the answer is the device its own', async () => {
+  await withPeer(async (host) => {
+    const asked = await remote(host, '/v2/version', { deviceId: 1, appId: 101 })
+    assert.deepEqual(asked, { status: 200, body: { status: 'success', version: '19.0.5' } })
+    assert.equal((await remote(host, '/v2/version', { deviceId: 1, appId: 303 })).status, 404)
   })
 })
 

@@ -8,6 +8,7 @@ import { looseJson } from '../../../src/validate.ts'
 import { GLOBAL } from '../keys/supervisor-keys.ts'
 import { json } from './answers.ts'
 import { deviceRoutes } from './device-routes.ts'
+import { asApiError, renderError } from './errors.ts'
 import type { ApiParts } from './parts.ts'
 import { askPeer, type Peer } from './peers.ts'
 import { RemoteBody } from './schemas.ts'
@@ -35,12 +36,13 @@ interface RemoteRequest {
 
 /**
  * The remote form of the API, for operators: `POST /supervisor/v1/restart` with the device in the
- * body does what the same call would do there. The answer is the device's own; for an `appId` it is
- * a list of `{uuid, status, body}`, one of each device that has the app.
+ * body does what the same call would do there. The answer is the device's own; for an `appId` alone
+ * it is a list of `{uuid, status, body}`, one of each device that has the app.
  */
 export function remoteRoutes({ parts, peers, timeoutMs }: RemoteOptions) {
   // A second set of the same routes: what comes in here has been let in by the listener.
   const local = deviceRoutes(parts)
+  local.onError((error, c) => renderError(asApiError(error), c))
   const methods = new TrieRouter<string>()
   for (const { method, path } of local.routes) methods.add(method, path, method)
 
@@ -80,7 +82,7 @@ export function remoteRoutes({ parts, peers, timeoutMs }: RemoteOptions) {
         appIds: parts.supervisor.apps().map(({ appId }) => appId),
       })
       if (!here && found.length === 0) throw unknownDevice(wanted)
-      if (wanted.appId === undefined) {
+      if (wanted.uuid !== undefined || wanted.deviceId !== undefined) {
         const [peer] = found
         if (here || !peer) return askHere(c, request)
         return askPeer(peer, request, timeoutMs, c.req.raw.signal)

@@ -80,10 +80,19 @@ export const TargetBody = z.looseObject({
   force: Flag,
 })
 
+/** A number, or its digits as a shell puts them in quotes. */
+const RemoteId = z.union([
+  z.int().min(0),
+  z
+    .string()
+    .regex(/^[0-9]{1,15}$/)
+    .transform(Number),
+])
+
 export const RemoteBody = z.strictObject({
   uuid: z.string().min(1).max(255).optional(),
-  deviceId: z.int().min(0).optional(),
-  appId: z.int().min(0).optional().describe('Every device that has the app'),
+  deviceId: RemoteId.optional(),
+  appId: RemoteId.optional().describe('Every device that has the app'),
   method: z.enum(['GET', 'POST', 'PATCH']).optional(),
   data: z.record(z.string(), z.unknown()).optional(),
 })
