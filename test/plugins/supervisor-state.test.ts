@@ -95,6 +95,11 @@ test('labels of strangers never make an object ours', () => {
     appId: 12,
     serviceName: 'api',
   })
+  // A name that can be no folder and has no key.
+  for (const name of ['', '../x', 'bad name!', '-x', 'x'.repeat(256), 'a|b']) {
+    const labels = { ...supervised, 'io.balena.app-id': '12', 'io.balena.service-name': name }
+    assert.equal(ownerOf(labels), undefined, name)
+  }
 })
 
 test('lists that fail are asked for again, and events meanwhile are not lost', async (t) => {

@@ -15,6 +15,7 @@ import {
   SERVICE_NAME,
   SUPERVISED,
 } from '../compose/label-names.ts'
+import { isServiceName } from '../locks/names.ts'
 import type {
   ContainerState,
   CurrentContainer,
@@ -66,7 +67,9 @@ export function ownerOf(
 ): { readonly appId: number; readonly serviceName: string } | undefined {
   const appId = idOf(labels[APP_ID])
   const serviceName = labels[SERVICE_NAME]
-  if (labels[SUPERVISED] === undefined || appId === undefined || !serviceName) return undefined
+  if (labels[SUPERVISED] === undefined || appId === undefined) return undefined
+  // No supervisor gave it another name, and it is that of a folder and in a key.
+  if (serviceName === undefined || !isServiceName(serviceName)) return undefined
   return { appId, serviceName }
 }
 
