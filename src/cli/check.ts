@@ -2,7 +2,8 @@ import { defineCommand } from 'citty'
 import { ConfigError, formatIssue } from '../config/toml.ts'
 import { prepare } from '../prepare.ts'
 import { CommandFailed } from './command-failed.ts'
-import { configArgs, jsonArg, out, outJson, prepareOptions } from './common.ts'
+import { configArgs, jsonArg, out, outJson } from './common.ts'
+import { prepareOptions } from './prepare-options.ts'
 
 /** `cvmd check`: reads and checks the configuration and starts nothing. */
 export const check = defineCommand({

@@ -2,7 +2,7 @@ import { request as httpRequest } from 'node:http'
 import { Readable } from 'node:stream'
 import { operatorSocket, readConfig } from '../config/resolve.ts'
 import { CommandFailed } from './command-failed.ts'
-import { prepareOptions } from './common.ts'
+import { prepareOptions } from './prepare-options.ts'
 
 /** `fetch` for one daemon: paths in, responses out. */
 export type ClientFetch = (path: string, init?: ClientRequest) => Promise<Response>

@@ -1,8 +1,4 @@
-import { existsSync } from 'node:fs'
-import { builtins } from '../../plugins/index.ts'
 import { DEFAULT_CONFIG_FILE } from '../config/paths.ts'
-import type { PrepareOptions } from '../prepare.ts'
-import { CommandFailed } from './command-failed.ts'
 
 /** Arguments of every command that reads the configuration. */
 export const configArgs = {
@@ -27,20 +23,6 @@ export const configArgs = {
 export const jsonArg = {
   json: { type: 'boolean', description: 'Print JSON', default: false },
 } as const
-
-/** What `--config` and `--root` mean for preparing a configuration. */
-export function prepareOptions(args: {
-  readonly config?: string | undefined
-  readonly root?: string | undefined
-  readonly simulate?: string | undefined
-}): PrepareOptions {
-  const { simulate } = args
-  if (simulate !== undefined && simulate !== 'tdx' && simulate !== 'nitro') {
-    throw new CommandFailed(`cannot simulate "${simulate}": expected tdx or nitro`)
-  }
-  const file = args.config ?? (existsSync(DEFAULT_CONFIG_FILE) ? DEFAULT_CONFIG_FILE : undefined)
-  return { file, root: args.root ?? '/', simulate, env: process.env, builtins }
-}
 
 /** Writes to standard output. */
 export function out(text: string): void {

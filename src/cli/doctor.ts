@@ -6,7 +6,8 @@ import { probe } from '../device/probe.ts'
 import { simulatedTransport } from '../prepare.ts'
 import { runtimeVersion } from '../runtime.ts'
 import { VERSION } from '../version.ts'
-import { configArgs, jsonArg, out, outJson, prepareOptions } from './common.ts'
+import { configArgs, jsonArg, out, outJson } from './common.ts'
+import { prepareOptions } from './prepare-options.ts'
 
 /** `cvmd doctor`: every probe with what was tried, what it means and what to do. */
 export const doctor = defineCommand({

@@ -4,7 +4,8 @@ import { KeyStore } from '../auth/keys.ts'
 import { makeFolder } from '../files/make-folder.ts'
 import { prepare } from '../prepare.ts'
 import { CommandFailed } from './command-failed.ts'
-import { configArgs, jsonArg, out, outJson, prepareOptions } from './common.ts'
+import { configArgs, jsonArg, out, outJson } from './common.ts'
+import { prepareOptions } from './prepare-options.ts'
 
 async function keyStore(args: { readonly config?: string | undefined }): Promise<KeyStore> {
   const { resolved } = await prepare(prepareOptions(args))

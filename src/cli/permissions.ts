@@ -1,7 +1,8 @@
 import { defineCommand } from 'citty'
 import { denoFlags, permissionsOf, systemdUnit } from '../permissions.ts'
 import { prepare } from '../prepare.ts'
-import { configArgs, jsonArg, out, outJson, prepareOptions } from './common.ts'
+import { configArgs, jsonArg, out, outJson } from './common.ts'
+import { prepareOptions } from './prepare-options.ts'
 
 /** `cvmd permissions`: what this configuration touches, as a list, Deno flags or a systemd unit. */
 export const permissions = defineCommand({

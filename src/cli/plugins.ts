@@ -1,6 +1,7 @@
 import { defineCommand } from 'citty'
 import { prepare } from '../prepare.ts'
-import { configArgs, jsonArg, out, outJson, prepareOptions } from './common.ts'
+import { configArgs, jsonArg, out, outJson } from './common.ts'
+import { prepareOptions } from './prepare-options.ts'
 
 /** `cvmd plugins`: what this configuration would run on this machine. */
 export const plugins = defineCommand({

@@ -1,7 +1,8 @@
 import { defineCommand } from 'citty'
 import { configSchema } from '../config/json-schema.ts'
 import { prepare } from '../prepare.ts'
-import { configArgs, outJson, prepareOptions } from './common.ts'
+import { configArgs, outJson } from './common.ts'
+import { prepareOptions } from './prepare-options.ts'
 
 /** `cvmd schema`: JSON Schema of the configuration for exactly the plugins present. */
 export const schema = defineCommand({

@@ -4,7 +4,8 @@ import { Daemon } from '../daemon.ts'
 import { createLog, logFormat } from '../log.ts'
 import type { PrepareOptions } from '../prepare.ts'
 import { startWatchdog } from '../systemd.ts'
-import { configArgs, prepareOptions } from './common.ts'
+import { configArgs } from './common.ts'
+import { prepareOptions } from './prepare-options.ts'
 
 /** `cvmd serve`: runs the daemon until a signal ends it. */
 export const serve = defineCommand({
