@@ -479,6 +479,31 @@ describe('the probe for virtual machines', () => {
       /^the folder for sockets is longer than 84 bytes/,
     ],
   ] as const
+  it('tries a network card of a name that nobody else tries, and removes it', async () => {
+    const room = machineRoom()
+    const { signal } = new AbortController()
+    await Promise.all([room.driver().probe(signal), room.driver().probe(signal)])
+    const tried = (what: string) =>
+      room.commands().flatMap((line) => new RegExp(`${what} dev (cvmd-\\w+)`).exec(line)?.[1] ?? [])
+    assert.equal(new Set(tried('tuntap add')).size, 2)
+    assert.deepEqual(tried('link del').sort(), tried('tuntap add').sort())
+  })
+
+  it('leaves no network card when it is called off', async () => {
+    const room = machineRoom()
+    const calledOff = new AbortController()
+    const prefix = [join(room.folder, 'slow')]
+    const add = `case "$*" in *tuntap*) echo made >>"${room.folder}/made"; sleep 5 ;; esac`
+    const del = `case "$*" in *del*) echo gone >>"${room.folder}/made" ;; *-version*) exec "$@" ;; esac`
+    writeFileSync(prefix[0] ?? '', `#!/bin/sh\n${add}\n${del}\n`, { mode: 0o755 })
+    const probing = room.driver({ prefix }).probe(calledOff.signal)
+    const made = () => existsSync(join(room.folder, 'made'))
+    await eventually('it is made', made)
+    calledOff.abort(new Error('the drivers are stopped'))
+    assert.deepEqual(await probing, { able: false, reason: 'the drivers are stopped' })
+    assert.equal(readFileSync(join(room.folder, 'made'), 'utf8'), 'made\ngone\n')
+  })
+
   for (const [name, more, reason] of CASES) {
     it(`asks for ${name}`, async () => {
       const probe = await machineRoom()
@@ -504,7 +529,7 @@ describe('the probe for virtual machines', () => {
   it('is right about a program that is missing at the start of a machine', async () => {
     const driver = machineRoom().driver({ hypervisor: ['/nonexistent/ch'] })
     const error = await refusal(driver, machineTask(machineRoom()))
-    assert.equal(error.message, 'Cannot start "/nonexistent/ch": it is not installed')
+    assert.equal(error.message, 'Cannot start "ch": it is not installed')
   })
 })
 

@@ -135,7 +135,8 @@ export function createCloudHypervisorDriver<T extends MachineType>(
     name: 'cloud-hypervisor',
     probe: (signal) =>
       probeHypervisor({
-        host: host.until(signal),
+        commands: host,
+        signal,
         hypervisor,
         virtiofsd,
         kvmPath: options.kvmPath ?? '/dev/kvm',

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { access, constants, stat } from 'node:fs/promises'
 import { errnoOf } from '../../../../src/errors.ts'
 import type { DriverProbe } from '../driver.ts'
@@ -7,7 +8,8 @@ import { oldProblem } from './versions.ts'
 import { NO_PAYLOAD, type VmPayload } from './vm-config.ts'
 
 export interface ProbeOptions {
-  readonly host: HostCommands
+  readonly commands: HostCommands
+  readonly signal: AbortSignal
   readonly hypervisor: readonly string[]
   readonly virtiofsd: readonly string[]
   /** Usually `/dev/kvm`. */
@@ -18,7 +20,8 @@ export interface ProbeOptions {
 
 /** Whether this process may run virtual machines here. */
 export async function probeHypervisor(options: ProbeOptions): Promise<DriverProbe> {
-  const { host, hypervisor, virtiofsd, kvmPath, payload, runFolder } = options
+  const { commands, signal, hypervisor, virtiofsd, kvmPath, payload, runFolder } = options
+  const host = commands.until(signal)
   const version = await host.run(...hypervisor, '--version')
   if (!version.ok) return no(`${version.problem}${remedyOf(version.errno)}`)
   const [, told = version.stdout.trim()] = /cloud-hypervisor v?(\S+)/.exec(version.stdout) ?? []
@@ -35,7 +38,7 @@ export async function probeHypervisor(options: ProbeOptions): Promise<DriverProb
   if (Buffer.byteLength(runFolder) > MAX_RUN_FOLDER) {
     return no(`the folder for sockets is longer than ${MAX_RUN_FOLDER} bytes: "${runFolder}"`)
   }
-  const tap = await tapProblem(host)
+  const tap = await tapProblem(host, commands)
   if (tap !== undefined) return no(tap)
   const shares = await host.run(...virtiofsd, '--version')
   if (shares.ok) return { able: true }
@@ -64,11 +67,15 @@ async function problemOf(path: string, mode: number): Promise<string | undefined
 }
 
 /** Whether network cards can be made. */
-async function tapProblem(host: HostCommands): Promise<string | undefined> {
-  const name = `cvmd-${process.pid.toString(36).slice(-8)}t`
-  const made = await host.run('ip', 'tuntap', 'add', 'dev', name, 'mode', 'tap')
-  await host.run('ip', 'link', 'del', 'dev', name)
-  return made.ok
-    ? undefined
-    : `network cards cannot be made, which needs CAP_NET_ADMIN: ${made.problem}`
+async function tapProblem(host: HostCommands, commands: HostCommands): Promise<string | undefined> {
+  // Both types of machines look at the same time.
+  const name = `cvmd-${randomBytes(4).toString('hex')}t`
+  try {
+    const made = await host.run('ip', 'tuntap', 'add', 'dev', name, 'mode', 'tap')
+    if (made.ok) return undefined
+    return `network cards cannot be made, which needs CAP_NET_ADMIN: ${made.problem}`
+  } finally {
+    // Also when it was called off.
+    await commands.run('ip', 'link', 'del', 'dev', name)
+  }
 }

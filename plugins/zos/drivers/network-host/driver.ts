@@ -109,7 +109,7 @@ export function createNetworkHostDriver<T extends NetworkType>(
     type,
     name: 'host',
     probe: (signal) =>
-      probeHost(commands.until(signal), {
+      probeHost(commands, signal, {
         wireguard: full,
         nftables: options.uplinkRange !== undefined,
       }).catch((error) => ({

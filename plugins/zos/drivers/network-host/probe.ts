@@ -9,9 +9,11 @@ import { wireguardProblem } from './wireguard.ts'
  * @param needs Whether WireGuard is looked for too, and nftables.
  */
 export async function probeHost(
-  host: HostCommands,
+  commands: HostCommands,
+  signal: AbortSignal,
   needs: { readonly wireguard: boolean; readonly nftables: boolean },
 ): Promise<DriverProbe> {
+  const host = commands.until(signal)
   const tool = await host.run('ip', '-j', 'link', 'show', 'dev', 'lo')
   if (!tool.ok) {
     const remedy = tool.errno === 'ENOENT' ? '; install iproute2' : ''
@@ -37,8 +39,9 @@ export async function probeHost(
     if (problem === undefined) return { able: true }
     return { able: true, warning: `only networks without peers: ${problem}` }
   } finally {
-    await host.run('ip', 'netns', 'del', name)
-    await host.run('ip', 'link', 'del', 'dev', name)
+    // Also when it was called off.
+    await commands.run('ip', 'netns', 'del', name)
+    await commands.run('ip', 'link', 'del', 'dev', name)
   }
 }
 
