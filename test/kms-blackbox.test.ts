@@ -95,15 +95,16 @@ describe('whoever asks for keys', () => {
       [403, 'MEASUREMENT_NOT_FOUND', `${who} not allowed: Boot denied: ${reason}`] as const
     const posing = { ...OTHER, 'app-id': SHOP['app-id'] }
     const image = { ...SHOP, 'os-image-hash': '99'.repeat(32) }
-    for (const [events, reason] of [
-      [OTHER, 'app not registered'],
-      [KMS, 'app not registered'],
-      [posing, 'compose hash not allowed'],
-      [image, 'OS image is not allowed'],
+    for (const [events, reason, code] of [
+      [OTHER, 'app not registered', 'APP_NOT_REGISTERED'],
+      [KMS, 'app not registered', 'APP_NOT_REGISTERED'],
+      [posing, 'compose hash not allowed', 'COMPOSE_HASH_NOT_ALLOWED'],
+      [image, 'OS image is not allowed', 'OS_IMAGE_NOT_ALLOWED'],
     ] as const) {
       const client = clientOf(events)
       for (const method of ['GetAppKey', 'GetKey'] as const) {
-        const expected = [...refusedFor('App', reason), `${method} MEASUREMENT_NOT_FOUND`]
+        const counted = `${method} MEASUREMENT_NOT_FOUND ${code}`
+        const expected = [...refusedFor('App', reason), counted]
         assert.deepEqual(await refused(client, method), expected)
       }
     }
@@ -115,7 +116,7 @@ describe('whoever asks for keys', () => {
     for (const client of [clientOf(SHOP), clientOf(KMS), usage]) {
       assert.deepEqual(await refused(client, 'GetKmsKey'), [
         ...refusedFor('KMS', 'aggregated MR not allowed'),
-        'GetKmsKey MEASUREMENT_NOT_FOUND',
+        'GetKmsKey MEASUREMENT_NOT_FOUND AGGREGATED_MR_NOT_ALLOWED',
       ])
     }
   })
@@ -169,7 +170,8 @@ describe('whoever asks for keys', () => {
       ['GetTempCaCert', {}],
       ['GetAppEnvEncryptPubKey', { app_id: SHOP['app-id'] }],
     ] as const) {
-      const expected = [500, 'INTERNAL_ERROR', self, `${method} INTERNAL_ERROR`]
+      const counted = `${method} INTERNAL_ERROR AGGREGATED_MR_NOT_ALLOWED`
+      const expected = [500, 'INTERNAL_ERROR', self, counted]
       assert.deepEqual(await refused(undefined, method, body), expected)
     }
     site.policy.change((policy) => {
@@ -261,7 +263,7 @@ describe('requests', () => {
       403,
       'MEASUREMENT_NOT_FOUND',
       'App not allowed: Boot denied: app not registered',
-      'SignCert MEASUREMENT_NOT_FOUND',
+      'SignCert MEASUREMENT_NOT_FOUND APP_NOT_REGISTERED',
     ])
   })
 

@@ -194,7 +194,7 @@ describe('by HTTP', () => {
     kms,
     requests: { inc: () => undefined },
     onRefused: () => undefined,
-    onReleased: (method, to) => released.push(`${method} ${to.appId}`),
+    onReleased: (method, to, version) => released.push(`${method} ${to.appId} ${version ?? ''}`),
   })
   const verified = { boot: BOOT_INFO, bootTime: BOOT_INFO }
   const env = { peer: async () => verified, spend: () => undefined }
@@ -249,11 +249,20 @@ describe('by HTTP', () => {
     await ask('/prpc/GetAppKey', '{}')
     await ask('/prpc/GetKmsKey', '{}')
     await ask('/prpc/GetKey?json', '{}')
-    const given = ['GetAppKey', 'GetKmsKey', 'GetKey'].map((name) => `${name} ${BOOT_INFO.appId}`)
+    const given = ['GetAppKey', 'GetKmsKey', 'GetKey'].map((name) => `${name} ${BOOT_INFO.appId} `)
     assert.deepEqual(released, given)
     await ask('/prpc/GetAppKey', '{"api_version":7}')
     await ask('/prpc/GetMeta', '{}')
     assert.deepEqual(released, given)
+    // Which version it was, where it is not the one in use.
+    await ask('/prpc/GetAppKey', '{"root_version":1}')
+    await ask('/prpc/GetAppKey', '{"root_version":0}')
+    await ask('/prpc/GetKey?json', '{"root_version":2}')
+    const named = ['GetAppKey', 'GetAppKey', 'GetKey'].map((name) => `${name} ${BOOT_INFO.appId}`)
+    assert.deepEqual(
+      released.slice(given.length),
+      named.map((name, i) => `${name} ${['', 0, 2][i]}`),
+    )
   })
 })
 

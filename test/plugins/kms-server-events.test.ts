@@ -2,10 +2,12 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { BootInfo } from '../../plugins/kms/policy/boot-info.ts'
+import { PolicyDenial } from '../../plugins/kms/policy/denial.ts'
 import { requestEvents } from '../../plugins/kms/server/request-events.ts'
 import { refusal } from '../../plugins/kms/trust/refusal.ts'
 import { EvidenceError } from '../../src/attest/evidence-error.ts'
 import { EventLog } from '../../src/events/log.ts'
+import { BOOT_INFO } from './kms-policy-fixtures.ts'
 
 function told() {
   const log = new EventLog()
@@ -36,6 +38,52 @@ test('what went where, and why somebody got nothing', () => {
     'warn GetAppKey: refused, UNAUTHORIZED (QUOTE_SIGNATURE)',
     'error GetKmsKey: refused, INTERNAL_ERROR',
   ])
+})
+
+test('who has keys of another version than the one in use', () => {
+  const { released, lines } = told()
+  released('GetKey', { ...shop, instanceId: '' }, 0)
+  assert.deepEqual(lines(), [`info GetKey: answered app ${shop.appId}, root version 0`])
+})
+
+test('what an operator would have to register, by the reason', () => {
+  const { refused, lines } = told()
+  const denied = (reason: string) => {
+    const cause = new PolicyDenial(reason, BOOT_INFO)
+    refused('GetAppKey', refusal('MEASUREMENT_NOT_FOUND', 'x', cause))
+    return lines().at(-1)
+  }
+  const begin = 'warn GetAppKey: refused, MEASUREMENT_NOT_FOUND'
+  const { appId, composeHash, osImageHash, deviceId } = BOOT_INFO
+  for (const [reason, expected] of [
+    ['app not registered', `APP_NOT_REGISTERED), app ${appId}`],
+    [
+      'Compose hash not allowed',
+      `COMPOSE_HASH_NOT_ALLOWED), app ${appId}, composeHash ${composeHash}`,
+    ],
+    ['OS image is not allowed', `OS_IMAGE_NOT_ALLOWED), app ${appId}, osImageHash ${osImageHash}`],
+    ['Device not allowed', `DEVICE_NOT_ALLOWED), app ${appId}, deviceId ${deviceId}`],
+    ['advisory ID is not allowed', `ADVISORY_NOT_ALLOWED), app ${appId}, advisoryIds empty`],
+    ['what a service says, \n and more', `POLICY_DENIED), app ${appId}`],
+  ] as const) {
+    assert.equal(denied(reason), `${begin} (${expected}`)
+  }
+})
+
+test('who measures ever something else does not fill the log', () => {
+  const { refused, lines, wait } = told()
+  const ask = (i: number) => {
+    const info = { ...BOOT_INFO, appId: i.toString(16).padStart(40, '0') }
+    const cause = new PolicyDenial('app not registered', info)
+    refused('GetAppKey', refusal('MEASUREMENT_NOT_FOUND', 'x', cause))
+  }
+  for (let i = 0; i < 500; i += 1) ask(i)
+  // Repeats of what was told take nothing of what others may be told with.
+  for (let i = 0; i < 100; i += 1) ask(i)
+  assert.equal(lines().length, 101)
+  wait(10_000)
+  ask(1000)
+  assert.match(lines().at(-1) ?? '', /, app 0+3e8$/)
 })
 
 test('a thousand times the same is told once, and how often it was', () => {

@@ -113,6 +113,8 @@ export function listenRaTls(options: RaTlsOptions): Promise<RaTlsListener> {
     server.once('error', reject)
     server.listen(port, host, () => {
       server.off('error', reject)
+      // A connection that could not be accepted: the next one may.
+      server.on('error', () => undefined)
       resolve({
         port: (server.address() as AddressInfo).port,
         replaceTls: (pair) => tls.setSecureContext(secureContext(pair)),

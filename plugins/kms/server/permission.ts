@@ -1,16 +1,17 @@
 import type { ApiError } from '../../../src/errors.ts'
 import type { BootInfo } from '../policy/boot-info.ts'
+import { PolicyDenial } from '../policy/denial.ts'
 import { type Approval, type Decision, type Policy, PolicyError } from '../policy/policy.ts'
 import { refusal } from '../trust/refusal.ts'
 
 /** What the policy says of an application, as long as it says yes. */
 export function permitApp(policy: Policy, info: BootInfo, signal?: AbortSignal): Promise<Approval> {
-  return permitted('App not allowed', () => policy.app(info, signal))
+  return permitted('App not allowed', info, () => policy.app(info, signal))
 }
 
 /** The same for a KMS that wants the root keys. */
 export function permitKms(policy: Policy, info: BootInfo, signal?: AbortSignal): Promise<Approval> {
-  return permitted('KMS not allowed', () => policy.kms(info, signal))
+  return permitted('KMS not allowed', info, () => policy.kms(info, signal))
 }
 
 /**
@@ -28,14 +29,21 @@ export async function permitSelf(
   const decision = await answered(outer, () => policy.kms(self, signal))
   if (decision.allowed) return
   // Whoever asks can do nothing about it.
-  throw refusal('INTERNAL_ERROR', `${outer}: KMS is not allowed: ${decision.reason}`)
+  const { reason } = decision
+  const cause = new PolicyDenial(reason, self)
+  throw refusal('INTERNAL_ERROR', `${outer}: KMS is not allowed: ${reason}`, cause)
 }
 
 /** @throws {ApiError} With the code of the denial; 500 `INTERNAL_ERROR` without an answer. */
-async function permitted(outer: string, ask: () => Promise<Decision>): Promise<Approval> {
+async function permitted(
+  outer: string,
+  info: BootInfo,
+  ask: () => Promise<Decision>,
+): Promise<Approval> {
   const decision = await answered(outer, ask)
   if (decision.allowed) return decision
-  throw refusal(decision.code, `${outer}: Boot denied: ${decision.reason}`)
+  const { code, reason } = decision
+  throw refusal(code, `${outer}: Boot denied: ${reason}`, new PolicyDenial(reason, info))
 }
 
 /** The policy's own words about why it gave no answer are for the log. */

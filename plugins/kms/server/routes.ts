@@ -18,6 +18,7 @@ import {
   SignCertRequest,
 } from './messages.ts'
 import { getAppEnvEncryptPubKey, getMeta, getTempCaCert, type Kms } from './public-methods.ts'
+import type { RequestEvents } from './request-events.ts'
 import { signCert } from './sign-cert.ts'
 
 /** What the routes need beside the KMS itself. */
@@ -28,7 +29,7 @@ export interface KmsRouteParts {
   /** Told of what went wrong, for the log; callers see less. */
   readonly onRefused: (method: string, error: ApiError) => void
   /** Told of keys and certificates that were given away. */
-  readonly onReleased?: (method: string, to: BootInfo) => void
+  readonly onReleased?: RequestEvents['released']
 }
 
 /** What the listener knows of a connection. */
@@ -102,11 +103,18 @@ export function kmsRoutes(parts: KmsRouteParts): Hono<KmsEnv> {
     name: string,
     c: Context<KmsEnv>,
     answer: (boot: BootInfo) => Promise<Response>,
+    version?: number,
   ): Promise<Response> {
     const { boot } = await c.env.peer()
     const response = await answer(boot)
-    parts.onReleased?.(name, boot)
+    released(name, boot, version)
     return response
+  }
+
+  /** Who has not gone on to the version in use is told apart. */
+  function released(name: string, to: BootInfo, version: number | undefined): void {
+    const isOther = version !== kms.roots.current.root.version
+    parts.onReleased?.(name, to, isOther ? version : undefined)
   }
 
   const signal = (c: Context<KmsEnv>) => c.req.raw.signal
@@ -119,23 +127,33 @@ export function kmsRoutes(parts: KmsRouteParts): Hono<KmsEnv> {
     return prpcJson(await getAppEnvEncryptPubKey(kms, args, signal(c)))
   })
   method(['GetAppKey'], AppKeyRequest, (args, c) =>
-    toPeer('GetAppKey', c, async (boot) => prpcJson(await getAppKey(kms, boot, args, signal(c)))),
+    toPeer(
+      'GetAppKey',
+      c,
+      async (boot) => prpcJson(await getAppKey(kms, boot, args, signal(c))),
+      args.root_version,
+    ),
   )
   method(['GetKmsKey'], KmsKeyRequest, (_, c) =>
     toPeer('GetKmsKey', c, async (boot) => prpcJson(await getKmsKey(kms, boot, signal(c)))),
   )
   method(['SignCert'], SignCertRequest, async (args, c) => {
     c.env.spend()
-    const onReleased = (to: BootInfo) => parts.onReleased?.('SignCert', to)
-    return prpcJson(await signCert(kms, args, signal(c), onReleased))
+    const onSigned = (to: BootInfo) => released('SignCert', to, args.root_version)
+    return prpcJson(await signCert(kms, args, signal(c), onSigned))
   })
   method(['GetKey', 'getKey'], NamedKeyRequest, (args, c) =>
-    toPeer('GetKey', c, async (boot) => {
-      const key = await getKey(kms, boot, args, signal(c))
-      const response = wantsJson(c) ? prpcJson({ key: hex(key) }) : rawKey(key)
-      key.fill(0)
-      return response
-    }),
+    toPeer(
+      'GetKey',
+      c,
+      async (boot) => {
+        const key = await getKey(kms, boot, args, signal(c))
+        const response = wantsJson(c) ? prpcJson({ key: hex(key) }) : rawKey(key)
+        key.fill(0)
+        return response
+      },
+      args.root_version,
+    ),
   )
   return app
 }
