@@ -125,6 +125,16 @@ describe('a device that hangs', () => {
     assertReplays(await machine.attester.evidence(data(1)))
   })
 
+  test('whose boot log is damaged, says so in place of evidence', async () => {
+    const machine = await simulatedMachine('tdx', DEADLINE)
+    machine.fault = ({ path }) => (path === CCEL ? new Uint8Array(200).fill(7) : undefined)
+    await assert.rejects(machine.attester.evidence(data(1)), {
+      name: 'DeviceError',
+      code: 'EBADEVIDENCE',
+      message: /data\/CCEL": EBADEVIDENCE, Cannot read CCEL/,
+    })
+  })
+
   test('when it is asked for its name, has none', async () => {
     const machine = await simulatedMachine('tdx')
     machine.fault = ({ path }) => (path.startsWith('/sys/class/dmi/') ? 'hang' : undefined)

@@ -33,12 +33,13 @@ const guest = definePlugin({
       if (identity) return identity
       throw new Error('Cannot tell who the application is: the plugin has not started')
     }
+    const facts = new MachineFactsReader(attestation)
     const parts: GuestParts = {
       attester: attestation,
       config,
       events,
       identity: current,
-      facts: new MachineFactsReader(attestation),
+      facts,
       publicAttestations: new PublicAttestations(attestation, config, current),
     }
     const routes = new Hono<PluginEnv>()
@@ -60,6 +61,7 @@ const guest = definePlugin({
         if (config.measure_identity ?? (attestation.simulated && attestation.tdx !== undefined)) {
           await measureIdentity(attestation, identity)
         }
+        void facts.prepare()
       },
     }
   },

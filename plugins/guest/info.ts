@@ -1,11 +1,11 @@
 import type { EventLogEntry } from '../../src/attest/event-log.ts'
+import { EvidenceError } from '../../src/attest/evidence-error.ts'
 import { toHex } from '../../src/attest/hex.ts'
 import { deviceId, mrAggregated, nitroDeviceId, nitroImageHash } from '../../src/attest/identity.ts'
-import { parsePckExtension } from '../../src/attest/tdx/pck.ts'
+import { pckOf } from '../../src/attest/tdx/pck.ts'
 import { parseQuote } from '../../src/attest/tdx/quote.ts'
 import type { Attester } from '../../src/attester/attester.ts'
 import type { CallOptions, NsmDevice, TdxDevice, TdxRegisters } from '../../src/device/devices.ts'
-import { parsePemChain } from '../../src/x509/pem.ts'
 import type { Identity } from './identity.ts'
 
 /** What the machine adds to the application's identity; hex, empty where it cannot be known. */
@@ -32,6 +32,15 @@ export class MachineFactsReader {
     this.#attester = attester
   }
 
+  /**
+   * Finds out what takes a quote, a second or more on real machines, before anybody asks: clients
+   * that look whether the agent is there wait for half a second.
+   */
+  async prepare(): Promise<void> {
+    const { tdx } = this.#attester
+    if (tdx) await this.#tdxDeviceId(tdx)
+  }
+
   /** @throws {DeviceError | NsmError | QueueError} */
   async read(identity: Identity, options: CallOptions): Promise<MachineFacts> {
     const { tdx, nsm } = this.#attester
@@ -48,22 +57,34 @@ export class MachineFactsReader {
 
   async #tdx(tdx: TdxDevice, osImageHash: string, options: CallOptions) {
     const registers = await tdx.registers(options)
-    // Shared by all callers, so that none of them may take it down with his own request.
+    const deviceId = await this.#tdxDeviceId(tdx)
+    return { deviceId, mrAggregated: toHex(mrAggregated(registers)), osImageHash, registers }
+  }
+
+  /** Shared by all callers, so that none of them may take it down with his own request. */
+  async #tdxDeviceId(tdx: TdxDevice): Promise<string> {
+    if (!tdx.canQuote) return ''
     this.#deviceId ??= tdxDeviceId(tdx)
-    this.#deviceId.catch(() => {
-      this.#deviceId = undefined
-    })
-    const device = tdx.canQuote ? await this.#deviceId : ''
-    const aggregated = toHex(mrAggregated(registers))
-    return { deviceId: device, mrAggregated: aggregated, osImageHash, registers }
+    const asked = this.#deviceId
+    try {
+      return await asked
+    } catch {
+      // Who the application is can be told on a machine that makes no quotes now; it is tried again.
+      if (this.#deviceId === asked) this.#deviceId = undefined
+      return ''
+    }
   }
 }
 
+/** Of a host that tells the platform in another way than by its certificate there is none. */
 async function tdxDeviceId(tdx: TdxDevice): Promise<string> {
-  if (!tdx.canQuote) return ''
-  const { signature } = parseQuote(await tdx.quote(new Uint8Array(64)))
-  const [leaf] = parsePemChain(Buffer.from(signature.certification.data).toString('latin1'))
-  return leaf ? toHex(deviceId(parsePckExtension(leaf).ppid)) : ''
+  const quote = await tdx.quote(new Uint8Array(64), { caller: 'device id' })
+  try {
+    return toHex(deviceId(pckOf(parseQuote(quote)).ppid))
+  } catch (error) {
+    if (error instanceof EvidenceError) return ''
+    throw error
+  }
 }
 
 /** The image and the parent instance are what PCR0 to PCR2 and PCR4 measure (spec dstack §10). */

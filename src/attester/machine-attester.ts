@@ -5,8 +5,10 @@ import { within } from '../deadline.ts'
 import type { CallOptions, NsmDevice, TdxDevice } from '../device/devices.ts'
 import { readCloud } from '../device/dmi.ts'
 import { Nsm } from '../device/nsm.ts'
+import { CCEL_LOG } from '../device/paths.ts'
 import type { Machine } from '../device/probe.ts'
 import { DeviceQueue, type QueueObserver } from '../device/queue.ts'
+import { understood } from '../device/report-data.ts'
 import { Tdx } from '../device/tdx.ts'
 import { ApiError } from '../errors.ts'
 import type { Attester, Evidence, Platform, RuntimeEvents } from './attester.ts'
@@ -125,7 +127,7 @@ export class MachineAttester implements Attester {
 /** The boot's log never changes while the machine runs. */
 async function readBootEntries(tdx: TdxDevice): Promise<readonly EventLogEntry[]> {
   const log = await tdx.bootLog()
-  return log === undefined ? [] : ccelEntries(log)
+  return log === undefined ? [] : understood(() => ccelEntries(log), 'read', CCEL_LOG)
 }
 
 function runtimeRegister(tdx: TdxDevice | undefined): RuntimeRegister {

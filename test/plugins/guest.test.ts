@@ -6,7 +6,10 @@ import fc from 'fast-check'
 import { readContainer, stripContainer, writeContainer } from '../../src/attest/container.ts'
 import { runtimeEventOf } from '../../src/attest/runtime-event.ts'
 import { parsePckExtension, pckChainOf } from '../../src/attest/tdx/pck.ts'
+import type { TdxDevice } from '../../src/device/devices.ts'
+import type { Fault } from '../../src/simulate/machine.ts'
 import { VERSION } from '../../src/version.ts'
+import { simulatedMachine } from '../helpers/simulated-machine.ts'
 import {
   accepted,
   bytesOf,
@@ -52,6 +55,41 @@ const INFO_V1 = [
   'cloud_vendor',
   'cloud_product',
 ]
+
+test('without quotes Info names no device, and tries again', async () => {
+  const machine = await simulatedMachine('tdx', { deadlineMs: 200 })
+  const { tdx } = machine.attester
+  const chain = Buffer.from(await (tdx as TdxDevice).quote(new Uint8Array(64)))
+  // The platform told by its PPID: certification data of type 3 in place of 5.
+  chain.writeUInt16LE(3, chain.indexOf('-----BEGIN') - 6)
+  let outblob: Fault = () => 'EIO'
+  machine.fault = (call) => (call.path.endsWith('/outblob') ? outblob(call) : undefined)
+  const idOf = async (host: GuestHost) => {
+    const [status, { device_id }] = await host.json('/Info')
+    return [status, device_id] as const
+  }
+  const host = await guestOn('tdx', {}, { machine })
+  assert.deepEqual(await idOf(host), [200, ''])
+  outblob = () => 'hang'
+  assert.deepEqual(await idOf(host), [200, ''])
+  assert.deepEqual(await idOf(await guestOn('tdx', {}, { machine })), [200, ''])
+  const other = await simulatedMachine('tdx')
+  other.fault = ({ path }) => (path.endsWith('/outblob') ? chain : undefined)
+  assert.deepEqual(await idOf(await guestOn('tdx', {}, { machine: other })), [200, ''])
+  other.fault = () => undefined
+  const [, id] = await idOf(await guestOn('tdx', {}, { machine: other }))
+  assert.match(id ?? '', /^[0-9a-f]{64}$/)
+})
+
+test('the device is known before anybody asks', async () => {
+  const machine = await simulatedMachine('tdx')
+  const host = await guestOn('tdx', {}, { machine })
+  await machine.attester.tdx?.quote(new Uint8Array(64))
+  machine.fault = ({ path }) => (path.endsWith('/outblob') ? 'hang' : undefined)
+  const [status, { device_id }] = await host.json('/Info')
+  assert.equal(status, 200)
+  assert.match(device_id ?? '', /^[0-9a-f]{64}$/)
+})
 
 const sha256 = (...parts: (string | Uint8Array)[]) => {
   const hash = createHash('sha256')
