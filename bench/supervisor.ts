@@ -40,7 +40,7 @@ interface Tools {
     readonly missing: string[]
     remove(): void
   }>
-  wrk(url: string, seconds: number): Promise<Load>
+  wrk(url: string, seconds: number, options?: { readonly script?: string }): Promise<Load>
   median(numbers: readonly number[]): number
   table(rows: readonly object[]): string
 }
@@ -60,6 +60,8 @@ const rounds = values.quick ? 1 : Number(values.rounds)
 const seconds = values.quick ? 1 : Number(values.seconds)
 /** Services of the app that a new daemon brings up. */
 const MANY = values.quick ? 5 : 100
+/** About as many requests as the target asks for. */
+const PACED = join(import.meta.dirname, 'paced.lua')
 const IDLE_MS = values.quick ? 500 : 5000
 
 // The tools of the other benchmarks are plain JavaScript.
@@ -145,10 +147,13 @@ async function supervised(
     if (tools.has('wrk')) {
       for (const path of ['/v1/device', '/v2/applications/state']) {
         const from = proxy.calls.length
-        const row = await read(server, api(`${path}?apikey=${key.trim()}`))
+        const url = api(`${path}?apikey=${key.trim()}`)
+        const row = await read(server, url)
+        const paced = await read(server, url, { script: PACED })
         const ratio = bare && Number(row['cpu µs/req']) / Number(bare['cpu µs/req'])
         const { reads } = counted(calls(from))
         rows.push({ runtime, case: `GET ${path}`, ...row, 'of yardstick': ratio, reads })
+        rows.push({ runtime, case: `GET ${path}, paced`, ...paced })
       }
     }
 
@@ -203,10 +208,14 @@ async function supervised(
   }
 }
 
-async function read(server: Server, url: string): Promise<Row> {
+async function read(
+  server: Server,
+  url: string,
+  options: { readonly script?: string } = {},
+): Promise<Row> {
   if (!values.quick) await tools.wrk(url, 1)
   const before = server.cpuUs()
-  const { requests, perSecond, p99Ms } = await tools.wrk(url, seconds)
+  const { requests, perSecond, p99Ms } = await tools.wrk(url, seconds, options)
   const cpuUs = (server.cpuUs() - before) / requests
   return { 'req/s': perSecond, 'p99 ms': p99Ms, 'cpu µs/req': cpuUs }
 }
