@@ -43,6 +43,30 @@ test('a target that is posted comes up, and its update replaces only what change
   assert.doesNotMatch(machine.proxy.calls.join('\n'), /canary/)
 })
 
+test('a stopped service starts although its network was removed meanwhile', async (t) => {
+  const engine = await engineOf(t)
+  if (!engine) return
+  const machine = await supervisedMachine(t, engine)
+  await machine.setTarget(target({ api: {}, other: {} }))
+  const running = { [nameOf('api', 1)]: 'running', [nameOf('other', 1, 1)]: 'running' }
+  await machine.converged(running)
+  const service = { serviceName: 'api' }
+  const path = `/v2/applications/${APP}`
+  for (const name of ['api', 'other']) {
+    const stopped = await machine.post(`${path}/stop-service`, { serviceName: name })
+    assert.equal(stopped.status, 200, stopped.body)
+  }
+  const { Id: other } = await machine.container(nameOf('other', 1, 1))
+  // As `docker network prune` does.
+  await engine.client.networks.remove(`${APP}_default`)
+  await machine.recorded(`service api of app ${APP} replaced: network ${APP}_default`)
+  await machine.converged({ [nameOf('api', 1)]: 'created', [nameOf('other', 1, 1)]: 'created' })
+  assert.notEqual((await machine.container(nameOf('other', 1, 1))).Id, other)
+  const started = await machine.post(`${path}/start-service`, service)
+  assert.equal(started.status, 200, started.body)
+  await machine.converged({ ...running, [nameOf('other', 1, 1)]: 'created' })
+})
+
 test('a container restarts its own app at the address it was given', async (t) => {
   const engine = await engineOf(t)
   if (!engine) return

@@ -71,7 +71,10 @@ export class Inventory {
       }),
     )
     return {
-      containers: [...this.containers.values()],
+      containers: [...this.containers.values()].map((one) => {
+        const lostNetwork = this.#lostNetwork(one)
+        return lostNetwork === undefined ? one : { ...one, lostNetwork }
+      }),
       networks: [...this.networks.values()],
       volumes: [...this.volumes.values()],
       images,
@@ -202,6 +205,16 @@ export class Inventory {
     for (const { id, names } of this.#images.values()) {
       if (names.includes(key)) this.#images.set(id, { id, names: names.filter((n) => n !== key) })
     }
+  }
+
+  #lostNetwork({ state, networkIds }: KnownContainer): string | undefined {
+    if (state !== 'exited') return undefined
+    const isKnown = (id: string) => this.networks.has(id) || this.#foreignNetworks.has(id)
+    const lost = Object.entries(networkIds).filter(([, id]) => !isKnown(id))
+    if (lost.length === 0) return undefined
+    const ours = [...this.networks.values()].map(({ name }) => name)
+    const names = new Set([...ours, ...this.#foreignNetworks.values()])
+    return lost.find(([name]) => names.has(name))?.[0]
   }
 
   #keepNetwork(network: Network): void {

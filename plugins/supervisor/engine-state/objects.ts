@@ -32,6 +32,8 @@ export interface KnownContainer extends CurrentContainer {
   readonly tty: boolean
   /** Name of its restart policy. */
   readonly restartPolicy: string
+  /** By name: the id of each network that it ran on last, as far as the engine says one. */
+  readonly networkIds: Readonly<Record<string, string>>
 }
 
 /** What is kept of a container that is not ours: the name and the image it takes. */
@@ -104,6 +106,7 @@ export function knownContainer(details: ContainerDetails): KnownContainer | unde
     env: environmentOf(Config.Env),
     tty: Config.Tty,
     restartPolicy: HostConfig.RestartPolicy?.Name ?? '',
+    networkIds: networkIdsOf(details),
   }
 }
 
@@ -148,6 +151,14 @@ export function knownImage({
 function volumesOf(mounts: ContainerSummary['Mounts']): string[] {
   const named = mounts.filter(({ Type, Name }) => Type === 'volume' && Name !== '')
   return [...new Set(named.map(({ Name }) => Name))]
+}
+
+/** Podman 4 gives the name in place of the id, and that says nothing. */
+function networkIdsOf({ NetworkSettings }: ContainerDetails): Record<string, string> {
+  const all = Object.entries(NetworkSettings.Networks)
+  return Object.fromEntries(
+    all.flatMap(([name, { NetworkID: id }]) => (/^[0-9a-f]{64}$/.test(id) ? [[name, id]] : [])),
+  )
 }
 
 function environmentOf(entries: readonly string[]): Record<string, string> {

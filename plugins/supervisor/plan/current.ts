@@ -80,6 +80,11 @@ export interface CurrentContainer {
   readonly networks: readonly string[]
   /** Names of the volumes it mounts. */
   readonly volumes: readonly string[]
+  /**
+   * It has ended, and this network was removed meanwhile and another one has its name: it cannot be
+   * started again.
+   */
+  readonly lostNetwork?: string | undefined
 }
 
 export interface CurrentNetwork {

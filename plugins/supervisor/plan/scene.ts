@@ -107,6 +107,8 @@ export function mismatch(
   if (container.state === 'dead') return { kind: 'dead' }
   const renewed = renewedObject(scene, container)
   if (renewed !== undefined) return renewed
+  const { lostNetwork } = container
+  if (lostNetwork !== undefined) return { kind: 'network', name: lostNetwork }
   if (container.hash !== service.hash) {
     const before = container.hash === undefined ? undefined : container.fields
     return { kind: 'changed', fields: changedFields(before, service.fields) }
