@@ -378,7 +378,7 @@ describe('nobody else gets keys, and the KMS serves on', () => {
     }
     assert.ok(main.counted.includes('GetAppKey UNAUTHORIZED REPORT_DATA_MISMATCH'))
     assert.ok(main.counted.includes('GetAppKey UNAUTHORIZED TD_DEBUG'))
-    assert.ok(main.counted.includes('GetAppKey MEASUREMENT_NOT_FOUND APP_NOT_REGISTERED'))
+    assert.ok(main.counted.includes('GetAppKey MEASUREMENT_NOT_FOUND COMPOSE_HASH_NOT_ALLOWED'))
     assert.ok(main.counted.includes('GetAppKey answered '))
   })
 
