@@ -4,6 +4,7 @@ import { ApiError } from '../../src/errors.ts'
 import type { EventLog } from '../../src/events/log.ts'
 import { LEVELS } from '../../src/events/sink.ts'
 import { toWire } from '../../src/events/wire.ts'
+import { lazySchema } from '../../src/lazy-schema.ts'
 import type { PluginEnv } from '../../src/plugin.ts'
 import { route } from '../../src/route.ts'
 import { looseJson, validate } from '../../src/validate.ts'
@@ -12,40 +13,48 @@ import type { Recorder } from './recorder.ts'
 import { eventStream } from './stream.ts'
 import type { WaitingRoom } from './waiting.ts'
 
-const Seq = z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER)
+const Seq = lazySchema(() => z.coerce.number().int().min(0).max(Number.MAX_SAFE_INTEGER))
 const filter = {
   source: z.string().max(64).optional(),
   level: z.enum(LEVELS).optional(),
   contains: z.string().max(256).optional(),
   after: Seq.optional(),
 }
-const List = z.object({
-  ...filter,
-  limit: z.coerce.number().int().min(1).max(10_000).default(1000),
-  wait: z.coerce.number().min(0).max(60).default(0),
-})
-const Stream = z.object(filter)
-const StreamHeader = z.object({ 'last-event-id': Seq.optional().catch(undefined) })
+const List = lazySchema(() =>
+  z.object({
+    ...filter,
+    limit: z.coerce.number().int().min(1).max(10_000).default(1000),
+    wait: z.coerce.number().min(0).max(60).default(0),
+  }),
+)
+const Stream = lazySchema(() => z.object(filter))
+const StreamHeader = lazySchema(() =>
+  z.object({ 'last-event-id': Seq.optional().catch(undefined) }),
+)
 
-const Wire = z.object({
-  seq: z.number().int(),
-  time: z.string(),
-  source: z.string(),
-  level: z.enum(LEVELS),
-  message: z.string(),
-  hash: z.string(),
-  raw: z.string().optional(),
-})
-const Gap = z.object({ from: z.number().int(), to: z.number().int() })
-const Page = z.object({
-  events: z.array(Wire),
-  next: z.number().int(),
-  first: z.number().int(),
-  dropped: z.number().int(),
-  previous: z.string().optional(),
-  gap: Gap.optional(),
-  reset: z.literal(true).optional(),
-})
+const Wire = lazySchema(() =>
+  z.object({
+    seq: z.number().int(),
+    time: z.string(),
+    source: z.string(),
+    level: z.enum(LEVELS),
+    message: z.string(),
+    hash: z.string(),
+    raw: z.string().optional(),
+  }),
+)
+const Gap = lazySchema(() => z.object({ from: z.number().int(), to: z.number().int() }))
+const Page = lazySchema(() =>
+  z.object({
+    events: z.array(Wire),
+    next: z.number().int(),
+    first: z.number().int(),
+    dropped: z.number().int(),
+    previous: z.string().optional(),
+    gap: Gap.optional(),
+    reset: z.literal(true).optional(),
+  }),
+)
 
 export interface NativeOptions {
   readonly log: EventLog

@@ -1,22 +1,27 @@
 import { z } from 'zod'
 import { base64, bytesField, hex } from '../../src/compat/prpc/bytes.ts'
 import type { TdxRegisters } from '../../src/device/devices.ts'
+import { lazySchema } from '../../src/lazy-schema.ts'
 import type { MadeQuote } from './quotes.ts'
 
 /** The argument of every call that binds something to its answer. */
-export const ReportDataRequest = z.object({
-  report_data: bytesField('0 to 64 bytes, padded with zero bytes on the right'),
-})
+export const ReportDataRequest = lazySchema(() =>
+  z.object({
+    report_data: bytesField('0 to 64 bytes, padded with zero bytes on the right'),
+  }),
+)
 
 /** GET takes an encoding beside it. */
-export const GetQuoteQuery = ReportDataRequest.extend({
-  encoding: z
-    .enum(['base64', 'hex'])
-    .default('base64')
-    .describe("base64: the seed API's answer; hex: dstack's own"),
-})
+export const GetQuoteQuery = lazySchema(() =>
+  ReportDataRequest.extend({
+    encoding: z
+      .enum(['base64', 'hex'])
+      .default('base64')
+      .describe("base64: the seed API's answer; hex: dstack's own"),
+  }),
+)
 
-const Register = z.string().describe('48 bytes in hex')
+const Register = lazySchema(() => z.string().describe('48 bytes in hex'))
 
 const Registers = {
   rtmr0: Register,
@@ -32,27 +37,33 @@ const Context = {
 }
 
 /** dstack's own answer (spec dstack §5.1), in the order of its declaration. */
-export const QuoteAnswer = z.object({ quote: z.string().describe('hex'), ...Context })
+export const QuoteAnswer = lazySchema(() =>
+  z.object({ quote: z.string().describe('hex'), ...Context }),
+)
 
 /** The same for the published SDKs, which do not mind more. */
-export const SdkQuoteAnswer = QuoteAnswer.extend(Registers)
+export const SdkQuoteAnswer = lazySchema(() => QuoteAnswer.extend(Registers))
 
 /** The seed API's answer (spec dstack §2.1), and what it leaves out. */
-export const SeedQuoteAnswer = z.object({
-  quote: z.string().describe('base64'),
-  ...Registers,
-  ...Context,
-  quote_hex: z.string().describe('hex'),
-})
+export const SeedQuoteAnswer = lazySchema(() =>
+  z.object({
+    quote: z.string().describe('base64'),
+    ...Registers,
+    ...Context,
+    quote_hex: z.string().describe('hex'),
+  }),
+)
 
 /** Every register of the machine, 48 bytes each. */
-export const RegistersAnswer = z.object({
-  mrtd: Register,
-  mrconfigid: Register,
-  mrowner: Register,
-  mrownerconfig: Register,
-  ...Registers,
-})
+export const RegistersAnswer = lazySchema(() =>
+  z.object({
+    mrtd: Register,
+    mrconfigid: Register,
+    mrowner: Register,
+    mrownerconfig: Register,
+    ...Registers,
+  }),
+)
 
 export function registersAnswer(now: TdxRegisters): z.output<typeof RegistersAnswer> {
   return {

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { bytesField } from '../../../src/compat/prpc/bytes.ts'
+import { lazySchema } from '../../../src/lazy-schema.ts'
 import { LAST_SECOND } from '../certificates/leaf.ts'
 
 /** Of what is hashed with Keccak, which the runtimes lack and JavaScript is slow at. */
@@ -27,16 +28,20 @@ const seconds = (description: string) =>
     .optional()
     .describe(`${description}, Unix time in seconds`)
 
-export const KeyRequest = z.object({
-  path: text('Name of the key'),
-  purpose: text('What the root key vouches for', MAX_CLAIMED),
-  algorithm: z.string().default('').describe('secp256k1 (default), k256 or ed25519'),
-})
+export const KeyRequest = lazySchema(() =>
+  z.object({
+    path: text('Name of the key'),
+    purpose: text('What the root key vouches for', MAX_CLAIMED),
+    algorithm: z.string().default('').describe('secp256k1 (default), k256 or ed25519'),
+  }),
+)
 
-export const KeyRequestV1 = z.object({
-  domain: text('Name of the key', MAX_CLAIMED),
-  algorithm: z.string().default('').describe('secp256k1 or ed25519'),
-})
+export const KeyRequestV1 = lazySchema(() =>
+  z.object({
+    domain: text('Name of the key', MAX_CLAIMED),
+    algorithm: z.string().default('').describe('secp256k1 or ed25519'),
+  }),
+)
 
 const certificateFields = {
   subject: text('Common name', MAX_SUBJECT),
@@ -46,27 +51,35 @@ const certificateFields = {
   usage_client_auth: flag('For TLS clients'),
 }
 
-export const TlsKeyRequest = z.object({
-  ...certificateFields,
-  not_before: seconds('Begin of validity'),
-  not_after: seconds('End of validity'),
-  with_app_info: flag('Put what is measured of the application into the certificate'),
-})
+export const TlsKeyRequest = lazySchema(() =>
+  z.object({
+    ...certificateFields,
+    not_before: seconds('Begin of validity'),
+    not_after: seconds('End of validity'),
+    with_app_info: flag('Put what is measured of the application into the certificate'),
+  }),
+)
 
-export const DeriveKeyRequest = z.object({
-  path: text('Name of the key'),
-  ...certificateFields,
-  random_seed: flag('Take a fresh key in place of a derived one'),
-})
+export const DeriveKeyRequest = lazySchema(() =>
+  z.object({
+    path: text('Name of the key'),
+    ...certificateFields,
+    random_seed: flag('Take a fresh key in place of a derived one'),
+  }),
+)
 
 const SIGNING = 'secp256k1, secp256k1_prehashed or ed25519'
 
-export const SignRequest = z.object({
-  algorithm: z.string().default('').describe(SIGNING),
-  data: bytesField('What is signed; with secp256k1_prehashed its digest, 32 bytes'),
-})
+export const SignRequest = lazySchema(() =>
+  z.object({
+    algorithm: z.string().default('').describe(SIGNING),
+    data: bytesField('What is signed; with secp256k1_prehashed its digest, 32 bytes'),
+  }),
+)
 
-export const VerifyRequest = SignRequest.extend({
-  signature: bytesField('64 bytes'),
-  public_key: bytesField('SEC1, or of Ed25519 32 bytes'),
-})
+export const VerifyRequest = lazySchema(() =>
+  SignRequest.extend({
+    signature: bytesField('64 bytes'),
+    public_key: bytesField('SEC1, or of Ed25519 32 bytes'),
+  }),
+)
