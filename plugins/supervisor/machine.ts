@@ -12,7 +12,12 @@ import { DeviceTags } from './host/tags.ts'
 import { vpnStatus } from './host/vpn.ts'
 
 /** The rooms about the machine, over the paths and commands of the configuration. */
-export function createMachine(config: Config, stateDir: string, uuid: () => string) {
+export function createMachine(
+  config: Config,
+  stateDir: string,
+  uuid: () => string,
+  warn: (message: string) => void,
+) {
   const { machine } = config
   const at = (path: string) => join(machine.root, path)
   const systemd = new Systemd({ systemctl: machine.systemctl, dryRun: machine.dry_run })
@@ -40,7 +45,7 @@ export function createMachine(config: Config, stateDir: string, uuid: () => stri
       interfaces: networkInterfaces,
       netFolder: at('/sys/class/net'),
     }),
-    tags: new DeviceTags(join(stateDir, 'tags.json')),
+    tags: new DeviceTags(join(stateDir, 'tags.json'), warn),
     vpn: () =>
       vpnStatus({ statusFolder: at(machine.vpn_status_dir), unit: machine.vpn_unit, systemd }),
     info: () => {

@@ -66,7 +66,12 @@ export function supervisorPlugin(
       let addresses: DeviceAddresses | undefined
       let maskKey: Uint8Array | undefined
       let unsubscribe: () => void = () => undefined
-      const machine = createMachine(config, stateDir, () => started(identity).uuid)
+      const machine = createMachine(
+        config,
+        stateDir,
+        () => started(identity).uuid,
+        (message) => events.append(message, { level: 'warn' }),
+      )
       const keys = new SupervisorKeys({
         folder: stateDir,
         get master() {

@@ -1,7 +1,6 @@
 import * as v from 'valibot'
-import { errnoOf, messageOf } from '../../../src/errors.ts'
-import { writeFileAtomic } from '../../../src/files/atomic-file.ts'
-import { readTextFile } from '../../../src/files/text-file.ts'
+import { messageOf } from '../../../src/errors.ts'
+import { Document } from '../store/document.ts'
 import { HostError } from './host-error.ts'
 
 const MAX_TAGS = 1000
@@ -11,7 +10,7 @@ const MAX_VALUE = 4096
 /** All tags at their longest, in JSON escapes. */
 const MAX_FILE_BYTES = 32 * 1024 * 1024
 
-const Document = v.strictObject({
+const TagsDocument = v.strictObject({
   version: v.literal(1),
   last_id: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
   tags: v.pipe(
@@ -36,24 +35,30 @@ export interface DeviceTag {
 /** The tags of the device, kept in a JSON file of mode 0600. */
 export class DeviceTags {
   readonly #path: string
+  readonly #document: Document<typeof TagsDocument>
   #tags: ReadonlyMap<string, DeviceTag> = new Map()
   #lastId = 0
   #last: Promise<unknown> = Promise.resolve()
 
-  constructor(path: string) {
+  /** @param onDamaged Told that the file was unusable and has another name now. */
+  constructor(path: string, onDamaged: (message: string) => void) {
     this.#path = path
+    this.#document = new Document({
+      path,
+      schema: TagsDocument,
+      maxBytes: MAX_FILE_BYTES,
+      onDamaged,
+    })
   }
 
-  /** @throws {HostError} 500 when the file is there and cannot be read, or is none of ours. */
+  /** @throws {HostError} 500 when the file can neither be read nor moved aside. */
   async load(): Promise<void> {
-    try {
-      const document = v.parse(Document, JSON.parse(await readTextFile(this.#path, MAX_FILE_BYTES)))
-      this.#tags = new Map(document.tags.map((tag) => [tag.name, tag]))
-      this.#lastId = Math.max(document.last_id, 0, ...document.tags.map(({ id }) => id))
-    } catch (cause) {
-      if (errnoOf((cause as Error).cause) === 'ENOENT') return
+    const stored = await this.#document.read().catch((cause) => {
       throw failed('read', this.#path, cause)
-    }
+    })
+    const { tags = [], last_id = 0 } = stored ?? {}
+    this.#tags = new Map(tags.map((tag) => [tag.name, tag]))
+    this.#lastId = Math.max(last_id, ...tags.map(({ id }) => id))
   }
 
   /** All tags, oldest first. */
@@ -86,12 +91,12 @@ export class DeviceTags {
     }
     if (!changed) return
     if (tags.size > MAX_TAGS) throw invalid(`Cannot keep more than ${MAX_TAGS} tags`)
-    const document = { version: 1, last_id: lastId, tags: [...tags.values()] }
-    try {
-      await writeFileAtomic(this.#path, `${JSON.stringify(document)}\n`, 0o600)
-    } catch (cause) {
-      throw failed('store', this.#path, cause)
-    }
+    const document = { version: 1 as const, last_id: lastId, tags: [...tags.values()] }
+    await this.#document
+      .write(() => document)
+      .catch((cause) => {
+        throw failed('store', this.#path, cause)
+      })
     this.#tags = tags
     this.#lastId = lastId
   }
