@@ -20,11 +20,27 @@ export function bindings(
   options: JudgeOptions,
 ): readonly Step[] {
   return [
+    ...statedPlatform(evidence),
     ...statedReportData(evidence, reportData),
     ...statedQuote(evidence),
     ...statedIds(evidence, claims),
     ...boundToNonce(evidence, reportData, options),
     ...boundToLog(evidence, reportData, options),
+  ]
+}
+
+/** An answer must not speak of another platform, nor show evidence of two. */
+function statedPlatform({ platform, answer }: SignedEvidence): readonly Step[] {
+  const other = platform === 'tdx' ? 'document' : 'quote'
+  const isOther = (answer?.platform ?? platform) !== platform
+  if (!isOther && answer?.[other] === undefined) return []
+  const why = isOther ? 'names another platform' : `has a ${other} beside it`
+  return [
+    failed(
+      'stated platform',
+      'PLATFORM_STATED',
+      `the evidence is of ${platform}, the answer ${why}`,
+    ),
   ]
 }
 

@@ -57,7 +57,7 @@ export function judgeTdx(evidence: SignedEvidence, options: JudgeOptions): Judge
 
 /** The registers that a GetQuote answer repeats beside the quote. */
 function statedRegisters({ answer }: SignedEvidence, { rtmr }: Quote): readonly Step[] {
-  const names = [0, 1, 2, 3].filter((index) => typeof answer?.[`rtmr${index}`] === 'string')
+  const names = [0, 1, 2, 3].filter((index) => answer?.[`rtmr${index}`] !== undefined)
   if (names.length === 0) return []
   const wrong = names.find((index) => !sameHex(answer?.[`rtmr${index}`], rtmr[index as 0]))
   if (wrong === undefined) return [passed('stated registers', 'the answer says the same')]
