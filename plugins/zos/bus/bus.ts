@@ -1,5 +1,5 @@
-import { unlessAborted, waitFor } from '../rmb/backoff.ts'
 import { createService, type ServiceOptions } from '../rmb/service.ts'
+import { unlessAborted, waitFor } from '../waiting.ts'
 import { readBusAddress } from './address.ts'
 import { createLinks } from './links.ts'
 import { readRequest, writeReply } from './message.ts'

@@ -1,4 +1,5 @@
-import { createBackoff, unlessAborted } from '../rmb/backoff.ts'
+import { createBackoff } from '../rmb/backoff.ts'
+import { unlessAborted } from '../waiting.ts'
 import type { RedisLink } from './redis.ts'
 
 /** One connection to Redis that is made anew whenever it is wanted and not there. */

@@ -1,5 +1,6 @@
-import { createBackoff, limited } from '../rmb/backoff.ts'
+import { createBackoff } from '../rmb/backoff.ts'
 import type { createNotices } from '../rmb/notices.ts'
+import { limited } from '../waiting.ts'
 import { createLinks } from './links.ts'
 import { REPLY_QUEUE } from './message.ts'
 import { type RedisLink, RedisRefusal, type RedisReply } from './redis.ts'

@@ -1,4 +1,5 @@
 import { struct } from '../json/compound.ts'
+import { clipped } from '../json/json-error.ts'
 import { string, u32 } from '../json/scalars.ts'
 import { ZosError } from '../zos-error.ts'
 import { readPayload } from './payload.ts'
@@ -41,7 +42,7 @@ export function readDebugTarget(payload: string, name: string): DebugTarget {
   if (deployment === '') throw wrong('deployment identifier is required')
   const [twin = '', contract = '', ...more] = deployment.split(':', 3)
   if (!deployment.includes(':') || more.length > 0) {
-    const got = clip(deployment)
+    const got = clipped(deployment)
     throw wrong(`invalid deployment format: expected 'twin-id:contract-id', got '${got}'`)
   }
   return {
@@ -56,13 +57,9 @@ function parseUint(text: string, bits: number, what: string): bigint {
   const digits = /^\d{1,64}$/.test(text)
   if (digits && BigInt.asUintN(bits, BigInt(text)) === BigInt(text)) return BigInt(text)
   const why = digits ? 'value out of range' : 'invalid syntax'
-  const got = clip(text)
+  const got = clipped(text)
   const parsing = `strconv.ParseUint: parsing ${JSON.stringify(got)}: ${why}`
   throw wrong(`invalid ${what}: ${got}: ${parsing}`)
-}
-
-function clip(text: string): string {
-  return text.length <= 64 ? text : `${text.slice(0, 64)}…`
 }
 
 function wrong(text: string): ZosError {

@@ -1,6 +1,6 @@
 import { askOnce, NoReply } from '../../../src/http/ask-once.ts'
-import { sleep } from '../registry/sleep.ts'
 import { TimedCache } from '../registry/timed-cache.ts'
+import { sleep } from '../waiting.ts'
 import { ZosError } from '../zos-error.ts'
 
 /** Tries after the first one. */

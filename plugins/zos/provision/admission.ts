@@ -1,4 +1,4 @@
-import { errnoOf, messageOf } from '../../../src/errors.ts'
+import { errnoOf } from '../../../src/errors.ts'
 import { planUpgrade, type UpgradeOperation } from '../deployment/upgrade.ts'
 import type { Deployment, Workload } from '../model.ts'
 import { ZosError } from '../zos-error.ts'
@@ -6,11 +6,12 @@ import { isNetwork } from './book.ts'
 import { apply, type DeploymentState } from './journal/apply.ts'
 import { journalPath } from './journal/folder.ts'
 import { Journal } from './journal/journal.ts'
-import type { DeployRecord, Header, UpdateRecord } from './journal/records.ts'
-import { writeRecord } from './journal/wire.ts'
+import type { Header } from './journal/records.ts'
 import { Keeper } from './keeper.ts'
 import type { DeploymentsOptions } from './options.ts'
+import { ending, full, missing, notStored } from './refusals.ts'
 import type { Room } from './room.ts'
+import { createRules } from './rules.ts'
 
 /** What accepts deployments and updates: every check, then the journal, then the answer. */
 export interface Admission {
@@ -29,6 +30,7 @@ export interface AdmissionOptions
 }
 
 export function createAdmission(room: Room, options: AdmissionOptions): Admission {
+  const { mustBeTaken, mustFit, mustHaveNetworkNames, sized } = createRules(room)
   /** Twins of the deployments that are just being accepted, by the id of each. */
   const accepting = new Map<string, number>()
   /** The last update of a deployment, and how many wait for it. */
@@ -47,57 +49,6 @@ export function createAdmission(room: Room, options: AdmissionOptions): Admissio
   /** After this a journal is written, which nobody would look at any more. */
   const mustGoOn = () => {
     if (room.signal.aborted) throw full('deployments are not taken just now, the node is stopping')
-  }
-
-  const mustBeTaken = (deployment: Deployment) => {
-    const { twinId, contractId, workloads } = deployment
-    const { limits, book } = room
-    if (book.size + accepting.size >= limits.deployments) {
-      throw full(`this node has ${limits.deployments} deployments, it takes no more`)
-    }
-    const coming = [...accepting.values()].filter((twin) => twin === twinId).length
-    if (book.ofTwin(twinId).size + coming >= limits.deploymentsPerTwin) {
-      throw full(
-        `twin ${twinId} has ${limits.deploymentsPerTwin} deployments here, it may have no more`,
-      )
-    }
-    mustFit(deployment)
-    mustHaveNetworkNames(twinId, contractId, workloads)
-  }
-
-  const mustFit = ({ workloads }: Deployment) => {
-    const most = room.limits.workloads
-    if (workloads.length > most) {
-      throw new ZosError(
-        'invalid',
-        `a deployment may have ${most} workloads, this one has ${workloads.length}`,
-      )
-    }
-  }
-
-  const mustHaveNetworkNames = (
-    twinId: number,
-    contractId: bigint,
-    workloads: readonly Workload[],
-  ) => {
-    for (const workload of workloads.filter(isNetwork)) {
-      const owner = room.book.networkOwner(twinId, workload.name)
-      if (owner === undefined || owner === contractId) continue
-      throw new ZosError(
-        'conflict',
-        `global workload with the same name '${workload.name}' exists: conflict`,
-      )
-    }
-  }
-
-  /** A record that is not larger than a record may be. */
-  const sized = <Written extends DeployRecord | UpdateRecord>(record: Written): Written => {
-    const most = room.limits.recordBytes
-    const size = new TextEncoder().encode(writeRecord(record)).length
-    if (size > most) {
-      throw new ZosError('invalid', `a deployment may need ${most} bytes, this one needs ${size}`)
-    }
-    return record
   }
 
   /** Takes names of networks at once, so that no other deployment gets them meanwhile. */
@@ -203,7 +154,7 @@ export function createAdmission(room: Room, options: AdmissionOptions): Admissio
         const message = `the journal of deployment ${id} cannot be read, the node's operator has to look after it`
         throw new ZosError('failed', message)
       }
-      mustBeTaken(deployment)
+      mustBeTaken(deployment, accepting.values())
       accepting.set(id, twinId)
       try {
         await notMissingNews(() => accept(deployment))
@@ -266,25 +217,4 @@ function headerOf({ workloads: _, ...header }: Deployment): Header {
 
 function seconds(room: Room): number {
   return Math.floor(room.now() / 1000)
-}
-
-function missing(what: 'twin' | 'deployment'): ZosError {
-  return new ZosError('not-found', `${what} not found: deployment does not exist`)
-}
-
-function ending(): ZosError {
-  return new ZosError(
-    'conflict',
-    'the deployment ends with its contract, its workloads are still being removed',
-  )
-}
-
-function full(message: string): ZosError {
-  return new ZosError('unavailable', message)
-}
-
-function notStored(cause: unknown): never {
-  throw new ZosError('unavailable', `failed to store the deployment: ${messageOf(cause)}`, {
-    cause,
-  })
 }

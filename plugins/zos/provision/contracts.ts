@@ -1,9 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { toHex } from '../../../src/attest/hex.ts'
 import { messageOf } from '../../../src/errors.ts'
 import { hashOf } from '../deployment/hash.ts'
 import type { Deployment } from '../model.ts'
 import type { Contract, NodeContract, Registry } from '../registry/registry.ts'
+import { bounded, sleep } from '../waiting.ts'
 import { ZosError } from '../zos-error.ts'
 import type { Times } from './options.ts'
 
@@ -52,7 +52,7 @@ export function createContracts(registry: Registry, times: Times): Contracts {
       }
       if (contract || (soon && fresh)) return contract
       if (performance.now() + times.contractAgain > latest) return undefined
-      await sleep(times.contractAgain, undefined, { signal })
+      await sleep(times.contractAgain, signal)
     }
   }
 
@@ -104,42 +104,9 @@ export function createContracts(registry: Registry, times: Times): Contracts {
       } catch (error) {
         if (!isLate(error)) throw error
         if (registry.refresh) await refresh(signal)
-        else await sleep(times.contractAgain, undefined, { signal })
+        else await sleep(times.contractAgain, signal)
         return await check(deployment, signal)
       }
     },
   }
-}
-
-/**
- * Work with a signal that aborts after a time, and waited for no longer than that.
- *
- * @throws {Error} What the work threw, the signal's reason, or that it took too long.
- */
-export function bounded<T>(
-  ms: number,
-  signal: AbortSignal,
-  work: (signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  return new Promise((resolve, reject) => {
-    if (signal.aborted) return reject(signal.reason)
-    const controller = new AbortController()
-    const end = (reason: unknown) => {
-      leave()
-      controller.abort(reason)
-      reject(reason)
-    }
-    const aborted = () => end(signal.reason)
-    const timer = setTimeout(() => end(new Error(`it took more than ${ms} ms`)), ms)
-    const leave = () => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', aborted)
-    }
-    signal.addEventListener('abort', aborted, { once: true })
-    // What throws at once is a rejection, too.
-    Promise.resolve()
-      .then(() => work(controller.signal))
-      .then(resolve, reject)
-      .finally(leave)
-  })
 }

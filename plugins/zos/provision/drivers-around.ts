@@ -1,9 +1,7 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { within } from '../../../src/deadline.ts'
 import { messageOf } from '../../../src/errors.ts'
 import type { Crash, Driver } from '../drivers/driver.ts'
-import { unlessAborted } from './attended.ts'
-import { bounded } from './contracts.ts'
+import { bounded, orAborted, waitFor } from '../waiting.ts'
 import type { Room } from './room.ts'
 
 /**
@@ -22,7 +20,7 @@ export async function bringUp(
   const asked = within(times.registry + times.contract, sync(), 'answer').catch((error) => {
     log.warn(`Deployments come up without the registry: ${messageOf(error)}`)
   })
-  await unlessAborted(asked, signal).catch(() => undefined)
+  await orAborted(asked, signal).catch(() => undefined)
   if (!complete || signal.aborted) return
   const wanted = new Set<string>()
   for (const keeper of room.book.all()) {
@@ -62,7 +60,7 @@ export function watchDrivers(room: Room): Watching {
         if (signal.aborted) return
         log.warn(`Driver ${driver.name} of ${driver.type} cannot watch: ${messageOf(error)}`)
       }
-      await sleep(times.disk, undefined, { signal }).catch(() => undefined)
+      await waitFor(times.disk, signal)
     }
   })
   const all = Promise.allSettled(watches).then(() => undefined)

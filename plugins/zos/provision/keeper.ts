@@ -3,16 +3,16 @@ import { type Deployment, isOkay, workloadId } from '../model.ts'
 import type { NodeContract } from '../registry/registry.ts'
 import { ZosError } from '../zos-error.ts'
 import { BackOff } from './back-off.ts'
-import { isNetwork } from './book.ts'
 import type { DeploymentView, WorkloadView } from './deployments.ts'
 import { apply, type DeploymentState } from './journal/apply.ts'
 import type { Journal } from './journal/journal.ts'
 import type { JournalRecord, Want } from './journal/records.ts'
 import { replay } from './journal/replay.ts'
 import { shorten } from './journal/shorten.ts'
-import { shorten as short } from './outcome.ts'
+import { boundedMessage } from './outcome.ts'
 import type { Room } from './room.ts'
 import { nextStep } from './steps.ts'
+import { TakenNetworks } from './taken-networks.ts'
 import { runStep } from './work.ts'
 import { writeOutcome } from './write-outcome.ts'
 
@@ -27,7 +27,7 @@ export class Keeper {
   readonly backOff: BackOff
   readonly #progress = new Map<string, string>()
   readonly #crashed = new Map<string, string>()
-  readonly #networks = new Map<string, () => void>()
+  readonly #networks: TakenNetworks
   #working: Promise<void> | undefined
   #timer: ReturnType<typeof setTimeout> | undefined
   /** The step that goes on. */
@@ -45,13 +45,14 @@ export class Keeper {
     this.#contract = state.contract
     this.#shortAt = journal.size
     this.backOff = new BackOff(room.times)
+    this.#networks = new TakenNetworks(room.book)
     const entries = isNew ? [] : [...state.workloads.values()]
     this.#toTakeOver = new Set(
       entries
         .filter(({ result, removing }) => isOkay(result) && !removing)
         .map(({ workload }) => workload.name),
     )
-    this.#claimNetworks()
+    this.#networks.follow(this.#state)
   }
 
   get id(): string {
@@ -148,7 +149,7 @@ export class Keeper {
   /** Does what a record says though it is not on disk: where the registry will say it again. */
   applyOnly(record: JournalRecord): void {
     this.#state = apply(this.#state, record) ?? this.#state
-    this.#claimNetworks()
+    this.#networks.follow(this.#state)
     this.#room.book.changed()
   }
 
@@ -190,12 +191,12 @@ export class Keeper {
   /** A driver says that a workload ended by itself. */
   crashed(name: string, reason: string): void {
     if (this.#crashed.size >= this.#room.limits.workloads) return
-    this.#crashed.set(name, short(reason))
+    this.#crashed.set(name, boundedMessage(reason))
     this.wake()
   }
 
   progress(name: string, text: string): void {
-    this.#progress.set(name, short(text))
+    this.#progress.set(name, boundedMessage(text))
   }
 
   /** Ends the step that goes on, of this workload or of any; it counts as not done. */
@@ -286,7 +287,7 @@ export class Keeper {
       throw error
     })
     this.#erased = true
-    for (const giveBack of this.#networks.values()) giveBack()
+    this.#networks.giveBack()
     this.#room.book.remove(this)
     this.#room.events.append(`deployment ${this.id} is over and erased`)
   }
@@ -300,23 +301,5 @@ export class Keeper {
     }
     const ms = this.backOff.untilDue()
     if (ms !== undefined) this.#timer = setTimeout(() => this.wake(), ms)
-  }
-
-  #claimNetworks(): void {
-    const { book } = this.#room
-    const names = new Set(
-      [...this.#state.workloads.values()]
-        .filter(({ workload }) => isNetwork(workload))
-        .map(({ workload }) => workload.name),
-    )
-    for (const name of names) {
-      if (this.#networks.has(name)) continue
-      this.#networks.set(name, book.takeNetwork(this.twinId, name, this.contractId))
-    }
-    for (const [name, giveBack] of this.#networks) {
-      if (names.has(name)) continue
-      giveBack()
-      this.#networks.delete(name)
-    }
   }
 }

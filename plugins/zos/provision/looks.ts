@@ -1,6 +1,6 @@
 import { messageOf } from '../../../src/errors.ts'
+import { bounded } from '../waiting.ts'
 import { ZosError } from '../zos-error.ts'
-import { bounded } from './contracts.ts'
 import type { WorkloadHealth } from './deployments.ts'
 import type { Keeper } from './keeper.ts'
 import type { Room } from './room.ts'

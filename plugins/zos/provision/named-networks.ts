@@ -1,5 +1,5 @@
 import type { Workload } from '../model.ts'
-import { unlessAborted } from './attended.ts'
+import { orAborted } from '../waiting.ts'
 import type { WorkloadState } from './journal/records.ts'
 import type { Keeper } from './keeper.ts'
 import type { Room } from './room.ts'
@@ -22,7 +22,7 @@ export async function networksBegun(
   const isComing = () =>
     namedNetworks(room, keeper, workload).some(({ result }) => result.state === 'init')
   while (isComing() && performance.now() < latest) {
-    await unlessAborted(room.book.change(), signal)
+    await orAborted(room.book.change(), signal)
   }
 }
 

@@ -26,7 +26,7 @@ export async function outcomeOf(work: () => Promise<unknown>): Promise<Outcome> 
     // By name: an external driver brings its own class.
     const known = error instanceof Error && error.name === 'DriverError'
     const { kind, data } = known ? (error as DriverError) : new DriverError('failed', '')
-    const message = shorten(messageOf(error) || 'the driver gave no reason')
+    const message = boundedMessage(messageOf(error) || 'the driver gave no reason')
     if (kind === 'no-action' || kind === 'unchanged') {
       return { state: kind, message, data: dataText(data), transient: false }
     }
@@ -45,7 +45,8 @@ export function sameResult(a: Result, b: Result): boolean {
   return a.state === b.state && a.message === b.message && a.data === b.data
 }
 
-export function shorten(message: string): string {
+/** As much of a message as is kept. */
+export function boundedMessage(message: string): string {
   return message.length > MAX_MESSAGE ? `${message.slice(0, MAX_MESSAGE)}…` : message
 }
 

@@ -1,6 +1,6 @@
 import { messageOf } from '../../../src/errors.ts'
 import type { Contract } from '../registry/registry.ts'
-import { bounded } from './contracts.ts'
+import { bounded } from '../waiting.ts'
 import type { Keeper } from './keeper.ts'
 import type { Room } from './room.ts'
 

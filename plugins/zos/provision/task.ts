@@ -1,7 +1,7 @@
 import type { Task } from '../drivers/driver.ts'
 import type { Workload } from '../model.ts'
 import { workloadId } from '../model.ts'
-import { bounded } from './contracts.ts'
+import { bounded } from '../waiting.ts'
 import type { Keeper } from './keeper.ts'
 import type { Room } from './room.ts'
 

@@ -1,6 +1,6 @@
 import { type Driver, DriverError } from '../drivers/driver.ts'
 import type { Result, Workload } from '../model.ts'
-import { attended, unlessAborted } from './attended.ts'
+import { attended, orAborted } from '../waiting.ts'
 import type { ResultRecord, WorkloadState } from './journal/records.ts'
 import type { Keeper } from './keeper.ts'
 import { networkIsRetried, networksBegun } from './named-networks.ts'
@@ -40,7 +40,7 @@ export async function runStep(
   try {
     if (step !== 'remove' && step !== 'pause' && rankOf(type) > rankOf('network-light')) {
       keeper.releaseNetworks()
-      await unlessAborted(room.networks.up, signal)
+      await orAborted(room.networks.up, signal)
       await networksBegun(room, keeper, entry.update?.next ?? entry.workload, signal)
     }
     leave = await room.slots(type).take(signal)

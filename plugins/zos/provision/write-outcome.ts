@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { messageOf } from '../../../src/errors.ts'
+import { sleep } from '../waiting.ts'
 import type { ResultRecord } from './journal/records.ts'
 import type { Keeper } from './keeper.ts'
 import type { Room } from './room.ts'
@@ -28,7 +28,7 @@ export async function writeOutcome(
         room.events.append(text, { level: 'error' })
       }
       if (keeper.state.want.state === 'ended') return keeper.applyOnly(record)
-      await sleep(room.times.disk, undefined, { signal: room.signal })
+      await sleep(room.times.disk, room.signal)
     }
   }
 }

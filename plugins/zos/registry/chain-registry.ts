@@ -1,3 +1,4 @@
+import { sleep } from '../waiting.ts'
 import { createChainClient } from './chain/chain-client.ts'
 import { createChainWatch } from './chain/chain-watch.ts'
 import {
@@ -12,7 +13,6 @@ import {
 import { STORAGE } from './chain/storage-key.ts'
 import type { Contract, RegisteredNode, Registry, Twin } from './registry.ts'
 import { RegistryError } from './registry.ts'
-import { sleep } from './sleep.ts'
 import { TimedCache } from './timed-cache.ts'
 
 /** How long the reference remembers a twin's key (spec §2). */

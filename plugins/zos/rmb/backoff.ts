@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises'
+import { waitFor } from '../waiting.ts'
 
 /** Pauses between attempts, each twice as long as the one before. */
 export interface Backoff {
@@ -24,48 +24,5 @@ export function createBackoff(firstMs: number, maxMs: number): Backoff {
     reset() {
       ms = firstMs
     },
-  }
-}
-
-/** Waits so long, or until the signal aborts. */
-export async function waitFor(ms: number, signal: AbortSignal): Promise<void> {
-  await sleep(ms, undefined, { signal }).catch(() => {})
-}
-
-/** A signal that aborts with another, or after a time. */
-export interface Limit {
-  readonly signal: AbortSignal
-  /** Aborts it now and lets go of the other; to be called in any case. */
-  end(): void
-}
-
-export function limited(ms: number, signal?: AbortSignal): Limit {
-  const controller = new AbortController()
-  const end = () => {
-    clearTimeout(timer)
-    signal?.removeEventListener('abort', end)
-    controller.abort()
-  }
-  const timer = setTimeout(end, ms)
-  if (signal?.aborted) end()
-  else signal?.addEventListener('abort', end)
-  return { signal: controller.signal, end }
-}
-
-/** What comes of work; undefined where the signal aborts first. The work goes on. */
-export async function unlessAborted<T>(
-  work: Promise<T>,
-  signal: AbortSignal,
-): Promise<T | undefined> {
-  if (signal.aborted) return undefined
-  let aborted = () => {}
-  const end = new Promise<undefined>((resolve) => {
-    aborted = () => resolve(undefined)
-    signal.addEventListener('abort', aborted)
-  })
-  try {
-    return await Promise.race([work, end])
-  } finally {
-    signal.removeEventListener('abort', aborted)
   }
 }

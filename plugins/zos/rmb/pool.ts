@@ -1,4 +1,4 @@
-import { unlessAborted } from './backoff.ts'
+import { unlessAborted } from '../waiting.ts'
 
 /** Work that goes on at the same time, up to a number. */
 export interface Pool {

@@ -1,8 +1,8 @@
 import type { EventSink } from '../../../src/events/sink.ts'
 import type { PluginMetrics } from '../../../src/metrics.ts'
 import type { Commands } from '../commands/command.ts'
+import { limited } from '../waiting.ts'
 import { type Answer, type Asked, beginAnswer } from './answer.ts'
-import { limited } from './backoff.ts'
 import { createNotices, type NoticeLog } from './notices.ts'
 import { createPool, type Pool } from './pool.ts'
 

@@ -4,7 +4,7 @@ import type { WorkloadType } from '../model.ts'
 import { createDeployments } from '../provision/create-deployments.ts'
 import type { Deployments } from '../provision/deployments.ts'
 import type { DeploymentsOptions } from '../provision/options.ts'
-import { limited, unlessAborted, waitFor } from '../rmb/backoff.ts'
+import { limited, unlessAborted, waitFor } from '../waiting.ts'
 
 /** {@link Deployments} that begin again when the host becomes able to run more. */
 export interface RenewedDeployments extends Deployments {
