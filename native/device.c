@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -21,6 +22,7 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -543,8 +545,8 @@ static const char *errno_name(int error, char *other, size_t size)
     NAME(EINVAL) NAME(EIO) NAME(EISDIR) NAME(EKEYREJECTED) NAME(ELOOP) NAME(EMFILE) NAME(EMLINK)
     NAME(EMSGSIZE) NAME(ENAMETOOLONG) NAME(ENFILE) NAME(ENOBUFS) NAME(ENODATA) NAME(ENODEV)
     NAME(ENOENT) NAME(ENOKEY) NAME(ENOLCK) NAME(ENOMEM) NAME(ENOMSG) NAME(ENOSPC) NAME(ENOSYS)
-    NAME(ENOTCONN) NAME(ENOTDIR) NAME(ENOTEMPTY) NAME(ENOTSUP) NAME(ENOTTY) NAME(ENXIO)
-    NAME(EOVERFLOW) NAME(EPERM) NAME(EPIPE) NAME(EPROTO) NAME(ERANGE) NAME(EREMOTEIO)
+    NAME(ENOTCONN) NAME(ENOTDIR) NAME(ENOTEMPTY) NAME(ENOTSOCK) NAME(ENOTSUP) NAME(ENOTTY)
+    NAME(ENXIO) NAME(EOVERFLOW) NAME(EPERM) NAME(EPIPE) NAME(EPROTO) NAME(ERANGE) NAME(EREMOTEIO)
     NAME(EROFS) NAME(ESHUTDOWN) NAME(ESPIPE) NAME(ESRCH) NAME(ESTALE) NAME(ETIME)
     NAME(ETIMEDOUT) NAME(ETXTBSY) NAME(EUSERS) NAME(EXDEV)
   }
@@ -709,7 +711,7 @@ static struct job *job_from(napi_env env, const struct function *f, napi_value f
   return job;
 }
 
-/* Every function of the addon: checks, queues, and returns a promise. */
+/* Every function with a path: checks, queues, and returns a promise. */
 static napi_value call(napi_env env, napi_callback_info info)
 {
   napi_value arguments[2] = {NULL, NULL}, promise = NULL;
@@ -738,6 +740,67 @@ static napi_value call(napi_env env, napi_callback_info info)
     settle(env, NULL, NULL, job);
   }
   return promise;
+}
+
+/* What the kernel knows of who connected: struct ucred of unix(7). */
+struct peer {
+  pid_t process;
+  uid_t user;
+  gid_t group;
+};
+
+/* Only a connected Unix socket has somebody at its other end. A listening one would name us. */
+static int peer_of(int fd, struct peer *peer)
+{
+  int domain = 0, listening = 0;
+  socklen_t size = sizeof domain;
+  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) ||
+      getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size))
+    return errno;
+  if (domain != AF_UNIX || listening)
+    return ENOTCONN;
+  size = sizeof *peer;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, peer, &size))
+    return errno;
+  return size == sizeof *peer && peer->user != (uid_t)-1 ? 0 : ENOTCONN;
+}
+
+static const struct function PEER = {"peer", 0, NUMBER, 0, INT_MAX};
+
+/* The one function that is done at once: nothing in it waits. Gives the user's and group's id. */
+static napi_value call_peer(napi_env env, napi_callback_info info)
+{
+  napi_value argument = NULL, user, group, result = NULL;
+  size_t count = 1;
+  uint32_t fd = 0;
+  struct peer peer = {0};
+  if (napi_get_cb_info(env, info, &count, &argument, NULL, NULL) != napi_ok)
+    return NULL;
+  if (!number_in(env, argument, &PEER, &fd)) {
+    napi_throw_type_error(env, "ERR_INVALID_ARG_VALUE", "the argument is not a descriptor");
+    return NULL;
+  }
+  int error = peer_of((int)fd, &peer);
+  if (error) {
+    napi_throw(env, error_of(env, error, NULL));
+    return NULL;
+  }
+  if (napi_create_array(env, &result) != napi_ok ||
+      napi_create_uint32(env, peer.user, &user) != napi_ok ||
+      napi_create_uint32(env, peer.group, &group) != napi_ok ||
+      napi_set_element(env, result, 0, user) != napi_ok ||
+      napi_set_element(env, result, 1, group) != napi_ok)
+    return NULL;
+  return result;
+}
+
+static bool add_function(napi_env env, napi_value exports, const struct function *f,
+                         napi_callback body)
+{
+  napi_value function;
+  return napi_create_function(env, f->name, NAPI_AUTO_LENGTH, body, (void *)f, &function) ==
+           napi_ok &&
+         napi_set_named_property(env, exports, f->name, function) == napi_ok;
 }
 
 /* Runs before the environment closes the channel, since cleanup goes backwards. */
@@ -788,12 +851,10 @@ NAPI_MODULE_INIT()
       napi_set_instance_data(env, environment, NULL, NULL) != napi_ok ||
       napi_add_env_cleanup_hook(env, leave, environment) != napi_ok)
     return NULL;
-  for (size_t i = 0; i < sizeof FUNCTIONS / sizeof *FUNCTIONS; i++) {
-    napi_value function;
-    if (napi_create_function(env, FUNCTIONS[i].name, NAPI_AUTO_LENGTH, call,
-                             (void *)&FUNCTIONS[i], &function) != napi_ok ||
-        napi_set_named_property(env, exports, FUNCTIONS[i].name, function) != napi_ok)
+  for (size_t i = 0; i < sizeof FUNCTIONS / sizeof *FUNCTIONS; i++)
+    if (!add_function(env, exports, &FUNCTIONS[i], call))
       return NULL;
-  }
+  if (!add_function(env, exports, &PEER, call_peer))
+    return NULL;
   return exports;
 }

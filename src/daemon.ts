@@ -9,6 +9,7 @@ import { type Audit, createAudit } from './auth/audit.ts'
 import { recogniseCertificates } from './auth/certificates.ts'
 import { KeyStore } from './auth/keys.ts'
 import { PasswordStore } from './auth/password.ts'
+import { recognisePeers } from './auth/peers.ts'
 import { Throttle } from './auth/throttle.ts'
 import { runtimeEventsFile } from './config/paths.ts'
 import type { CoreView, ReloadReport } from './core-plugin.ts'
@@ -169,6 +170,7 @@ export class Daemon {
         keys: this.#keys as KeyStore,
         passwords,
         certificates: recogniseCertificates(resolved.core.auth.certificates),
+        peers: recognisePeers(resolved.core.auth.peers),
         realm: resolved.core.auth.realm,
         requestLines: resolved.core.log.requests,
       },

@@ -47,6 +47,7 @@ export function permissionsOf({ resolved, machine, externals }: Prepared): Permi
     for (const name of declared.env ?? []) env.add(name)
     for (const name of declared.sys ?? []) sys.add(name)
   }
+  const asksPeers = resolved.listeners.some(({ auth }) => auth.includes('peer'))
   const sorted = (set: ReadonlySet<string>) => [...set].sort()
   return {
     read: sorted(list.read),
@@ -55,7 +56,7 @@ export function permissionsOf({ resolved, machine, externals }: Prepared): Permi
     run: sorted(run),
     env: sorted(env),
     sys: sorted(sys),
-    ffi: proves && machine.transport.kind !== 'simulated' ? [addonFile()] : [],
+    ffi: asksPeers || (proves && machine.transport.kind !== 'simulated') ? [addonFile()] : [],
   }
 }
 

@@ -42,8 +42,8 @@ export interface Services {
 /** Who sends a request, as far as the listener could establish it. */
 export interface Caller {
   /** `anonymous` where the listener asks for nothing; `own` where the plugin authenticates. */
-  readonly kind: 'anonymous' | 'basic' | 'key' | 'certificate' | 'own'
-  /** Name for logs and audit: the Basic user, the key's name, the certificate's subject. */
+  readonly kind: 'anonymous' | 'basic' | 'key' | 'certificate' | 'peer' | 'own'
+  /** Name for logs and audit: the Basic user, or the name a key, certificate or peer goes by. */
   readonly name: string
   /** Granted scopes; `*` grants all. See `src/auth/scopes.ts`. */
   readonly scopes: readonly string[]

@@ -67,6 +67,8 @@ export const NODE_QUIRKS: NodeQuirks = {
   halfOpen: runtime !== 'bun',
   // Deno's parser (2.9) goes on with the next request at once, and stops only in its listener.
   cutAtOnce: runtime === 'deno',
+  // Sockets of Bun's node:http have no handle, those of its node:net have.
+  hidesDescriptors: runtime === 'bun',
 }
 
 /** Longest idle time `Bun.serve` knows, in seconds. */

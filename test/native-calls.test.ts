@@ -270,6 +270,7 @@ const NAMES = [
   'nsm',
   'lock',
   'unlock',
+  'peer',
 ]
 
 test('what a call was given may change as soon as it is made', async (t) => {

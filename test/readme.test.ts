@@ -298,7 +298,7 @@ const FIXED: Readonly<Record<string, number>> = {
   'failed logins before a pause': DEFAULT_THROTTLE.burst,
   password: MAX_PASSWORD_BYTES,
   'API keys': MAX_KEYS,
-  'certificates of callers': MAX_CERTIFICATES,
+  'certificates of callers, and peers': MAX_CERTIFICATES,
   'authorities of clients, and their revocation lists': MAX_AUTHORITIES,
   'one revocation list': MAX_CRL_BYTES,
 }

@@ -1,8 +1,8 @@
 import * as v from 'valibot'
 import type { Caller } from '../plugin.ts'
 import type { ClientCertificate } from '../tls/client-certificate.ts'
-import type { Recogniser } from './guard.ts'
 import { KeyName, KeyScopes } from './key-file.ts'
+import { once, type Recogniser } from './recogniser.ts'
 
 /** Entries of `[[auth.certificates]]`. */
 export const MAX_CERTIFICATES = 1000
@@ -71,23 +71,16 @@ export function recogniseCertificates(
       callers.set(identity, { rank, caller: { kind: 'certificate', name, scopes } })
     }
   }
-  const find = ({ identities }: ClientCertificate): Caller | undefined => {
+  const callerOf = once(({ identities }: ClientCertificate) => {
     const found = identities.flatMap((identity) => callers.get(identity) ?? [])
     return found.sort((a, b) => a.rank - b.rank)[0]?.caller
-  }
-  // A connection shows one certificate, so what it stands for is looked up once.
-  const known = new WeakMap<ClientCertificate, { readonly caller: Caller | undefined }>()
+  })
   return (exchange) => {
     const certificate = exchange.certificate()
     if (certificate === undefined) return undefined
     const refused = certificate.refusal(now())
     if (refused !== undefined) return { refused }
-    let found = known.get(certificate)
-    if (found === undefined) {
-      found = { caller: find(certificate) }
-      known.set(certificate, found)
-    }
-    const { caller } = found
+    const caller = callerOf(certificate)
     return caller ? { caller } : { refused: "The client certificate is nobody's who is known here" }
   }
 }

@@ -6,6 +6,7 @@ import { parseBearer } from './key-token.ts'
 import type { KeyStore } from './keys.ts'
 import type { PasswordStore } from './password.ts'
 import { RecentCallers } from './recent.ts'
+import type { Recogniser } from './recogniser.ts'
 import { peerGroup, type Throttle } from './throttle.ts'
 
 /** Establishes who sends a request, for one listener. */
@@ -20,16 +21,8 @@ export interface Guard {
 /** The guard of a listener with `auth = "none"`. */
 export const OPEN: Guard = { authenticate: () => ANONYMOUS }
 
-/**
- * Says whom a connection by itself stands for; undefined where it shows nothing. Why what it shows
- * is refused is told to a client that has nothing else to show.
- */
-export type Recogniser = (exchange: Exchange) => Recognised | undefined
-
-export type Recognised = { readonly caller: Caller } | { readonly refused: string }
-
 /** The ways a listener may accept. */
-export type AuthMethod = 'basic' | 'key' | 'certificate'
+export type AuthMethod = 'basic' | 'key' | 'certificate' | 'peer'
 
 /** What a guard of one listener is made of. */
 export interface GuardOptions {
@@ -39,6 +32,8 @@ export interface GuardOptions {
   readonly keys?: KeyStore | undefined
   /** Asked first on each request. */
   readonly certificate?: Recogniser | undefined
+  /** Asked where there is no certificate. */
+  readonly peer?: Recogniser | undefined
   /** Shared by all listeners. */
   readonly throttle: Throttle
   /** Shown in the challenge; system-api's is `system-api`. */
@@ -57,7 +52,7 @@ const ADMIN: Caller = { kind: 'basic', name: BASIC_USER, scopes: ['*'] }
 /**
  * A guard that accepts the given methods:
  *
- * - `certificate`: whomever the function recognises; no header is looked at then.
+ * - `certificate`, `peer`: whomever the function recognises; no header is looked at then.
  * - `basic`: user `admin` with the password of the store, granted everything.
  * - `key`: `Authorization: Bearer TOKEN`, or Basic with the token as the password and any user but
  *   `admin` (`curl -u key:$TOKEN`), granted the key's scopes.
@@ -74,6 +69,7 @@ export function createGuard(options: GuardOptions): Guard {
   const passwords = part('basic', options.passwords, options.methods)
   const keys = part('key', options.keys, options.methods)
   const certificate = part('certificate', options.certificate, options.methods)
+  const peer = part('peer', options.peer, options.methods)
   if (options.methods.length === 0) throw new TypeError('Cannot build a guard without a method')
   const challenge = challengeFor(options.methods, options.realm)
   const recent = new RecentCallers(options.now ?? (() => performance.now()))
@@ -90,27 +86,27 @@ export function createGuard(options: GuardOptions): Guard {
 
   return {
     authenticate(exchange) {
-      const shown = certificate?.(exchange)
+      const shown = certificate?.(exchange) ?? peer?.(exchange)
       if (shown && 'caller' in shown) return shown.caller
       if (openUntilSet && passwords?.isSet === false) return ANONYMOUS
       const header = exchange.header('authorization')
       // Nothing was guessed, so nothing is counted: clients ask for the challenge this way.
       if (header === undefined) throw unauthorized(challenge, shown?.refused)
-      const peer = peerGroup(exchange)
+      const group = peerGroup(exchange)
       if (header.length <= MAX_AUTHORIZATION) {
-        const tag = recent.tag(peer, header)
+        const tag = recent.tag(group, header)
         // Both only grow, so the sum changes exactly when one does.
         const revision = (passwords?.revision ?? 0) + (keys?.revision ?? 0)
         const known = recent.get(tag, revision)
         if (known !== undefined) return known
-        assertMayTry(throttle, peer)
+        assertMayTry(throttle, group)
         const caller = check(header)
         if (caller !== undefined) {
           recent.set(tag, revision, caller)
           return caller
         }
       }
-      throttle.fail(peer)
+      throttle.fail(group)
       throw unauthorized(challenge)
     },
   }

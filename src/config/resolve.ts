@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import * as v from 'valibot'
+import { loadNative } from '../device/native.ts'
 import type { Machine } from '../device/probe.ts'
 import { messageOf } from '../errors.ts'
 import { addressesOf, type Needs, needsOf } from '../needs.ts'
@@ -302,6 +303,7 @@ function resolveListener(
     report(at('auth'), '"basic" needs auth.password_file', 'cvmd')
   }
   checkCertificates(listen, core, at, report)
+  if (listen.auth.includes('peer')) checkPeers(listen, core, at, report)
   for (const plugin of listen.plugins ?? []) {
     const decision = decisions.find((d) => d.plugin.name === plugin)
     if (!decision) report(at('plugins'), `no plugin "${plugin}"`, 'cvmd')
@@ -353,6 +355,21 @@ function checkCertificates(
     const key = error instanceof ClientTrustError ? error.key : 'client_ca'
     report([...at('tls'), key], messageOf(error), 'cvmd')
   }
+}
+
+function checkPeers(
+  { unix, tls }: ListenConfig,
+  core: CoreConfig,
+  at: (key: string) => (string | number)[],
+  report: Report,
+): void {
+  if (unix === undefined) report(at('auth'), '"peer" needs a Unix socket', 'cvmd')
+  if (tls) report(at('auth'), '"peer" cannot be had together with tls', 'cvmd')
+  if (core.auth.peers.length === 0) report(at('auth'), '"peer" needs [[auth.peers]]', 'cvmd')
+  const native = loadNative()
+  if ('readPeer' in native) return
+  const why = `"peer" needs the native addon: ${native.reason}; ${native.remedy}`
+  report(at('auth'), why, 'cvmd')
 }
 
 function authenticates(name: string, decisions: readonly PluginDecision[]): boolean {

@@ -1,5 +1,6 @@
 import * as v from 'valibot'
 import { KnownCertificate, MAX_CERTIFICATES } from '../auth/certificates.ts'
+import { KnownPeer, MAX_PEERS } from '../auth/peers.ts'
 
 /** Durations a person may set, so that no limit can be switched off by accident. */
 const milliseconds = (fallback: number, text: string) =>
@@ -14,7 +15,7 @@ const octal = v.pipe(
   v.transform((digits) => Number.parseInt(digits, 8)),
 )
 
-const Auth = v.picklist(['none', 'basic', 'key', 'certificate'])
+const Auth = v.picklist(['none', 'basic', 'key', 'certificate', 'peer'])
 
 const Tls = v.strictObject({
   cert: text('PEM file with the certificate chain'),
@@ -127,6 +128,7 @@ export const CoreConfig = v.strictObject({
       password_file: v.optional(text('File with the hash of the Basic password')),
       password_salt: v.optional(v.pipe(v.string(), v.description('Appended before hashing')), ''),
       realm: v.optional(text('Realm in the Basic challenge'), 'cvmd'),
+      peers: v.optional(v.pipe(v.array(KnownPeer), v.maxLength(MAX_PEERS)), []),
       certificates: v.optional(
         v.pipe(v.array(KnownCertificate), v.maxLength(MAX_CERTIFICATES)),
         [],

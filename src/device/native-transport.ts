@@ -22,6 +22,8 @@ export interface Addon {
   /** @returns What `unlock` takes. */
   lock(path: string): Promise<number>
   unlock(path: string, lock: number): Promise<void>
+  /** The user and group who connected to a Unix socket, at once; throws an Error with a `code`. */
+  peer(fd: number): [uid: number, gid: number]
 }
 
 /**

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import type { PeerReader } from '../http/unix-peers.ts'
 import { embeddedFile } from '../runtime.ts'
 import { loadFromMemory } from './native-image.ts'
 import { type Addon, NativeTransport } from './native-transport.ts'
@@ -12,7 +13,9 @@ export interface NativeMissing {
 }
 
 /** A way to the devices through the native addon, or why there is none. */
-export type Native = { readonly transport: Transport } | NativeMissing
+export type Native =
+  | { readonly transport: Transport; readonly readPeer: PeerReader }
+  | NativeMissing
 
 let loaded: Native | undefined
 
@@ -36,7 +39,7 @@ export function addonFile(): string {
 /** Loads an addon from a file. Never throws. */
 export function loadAddon(file: string): Native {
   try {
-    return { transport: new NativeTransport(open(file)) }
+    return nativeOf(open(file))
   } catch (error) {
     return whyNot(file, error)
   }
@@ -46,7 +49,7 @@ function load(): Native {
   const image = embeddedFile('device', '.node')
   if (!image) return loadAddon(addonFile())
   try {
-    return { transport: new NativeTransport(loadFromMemory(image, open)) }
+    return nativeOf(loadFromMemory(image, open))
   } catch (error) {
     return {
       reason: `the native addon in this file cannot be loaded: ${messageOf(error)}`,
@@ -55,10 +58,19 @@ function load(): Native {
   }
 }
 
+function nativeOf(addon: Addon): Native {
+  const readPeer: PeerReader = (fd) => {
+    const [uid, gid] = addon.peer(fd)
+    return { uid, gid }
+  }
+  return { transport: new NativeTransport(addon), readPeer }
+}
+
 function open(file: string): Addon {
   const module = { exports: {} as Addon }
   process.dlopen(module, file)
-  if (typeof module.exports.unlock !== 'function') throw new Error('it is not the device addon')
+  // The newest function: an older build is none.
+  if (typeof module.exports.peer !== 'function') throw new Error('it is not the device addon')
   return module.exports
 }
 

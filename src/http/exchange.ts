@@ -1,5 +1,6 @@
 import type { Caller, Peer, RequestFacts } from '../plugin.ts'
 import type { ClientCertificate } from '../tls/client-certificate.ts'
+import type { PeerCredentials } from './unix-peers.ts'
 
 /** A caller nobody asked for a name. */
 export const ANONYMOUS: Caller = { kind: 'anonymous', name: 'anonymous', scopes: ['*'] }
@@ -17,6 +18,8 @@ export interface Connection {
   header(name: string): string | undefined
   /** What the client showed in the TLS handshake; absent where it is not asked. */
   certificate?(): ClientCertificate | undefined
+  /** Who connected to a Unix socket; absent where nobody asks. */
+  credentials?(): PeerCredentials | undefined
 }
 
 /** One request on its way through the core. Plugins see it as {@link RequestFacts} in `c.env`. */
@@ -50,5 +53,9 @@ export class Exchange implements RequestFacts {
 
   certificate(): ClientCertificate | undefined {
     return this.#connection.certificate?.()
+  }
+
+  credentials(): PeerCredentials | undefined {
+    return this.#connection.credentials?.()
   }
 }

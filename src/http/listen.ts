@@ -5,6 +5,7 @@ import { connect } from 'node:net'
 import { dirname } from 'node:path'
 import { parseAddress, type TcpAddress } from '../config/address.ts'
 import type { ListenerConfig } from '../config/resolve.ts'
+import { loadNative } from '../device/native.ts'
 import { errnoOf, messageOf } from '../errors.ts'
 import { makeFolder } from '../files/make-folder.ts'
 import {
@@ -15,6 +16,7 @@ import {
   type TlsPair,
 } from '../runtime.ts'
 import { type LateReport, openLate } from './late.ts'
+import type { PeerReader } from './unix-peers.ts'
 
 /** Exit statuses of sysexits.h that an init system can tell apart. */
 export const EXIT = { config: 78, alreadyRunning: 75, failed: 1 } as const
@@ -68,7 +70,7 @@ export async function openListener(
   const bindTcp = () => openTcp(config, { ...tcp(config), ...pair }, limits, answer)
   const http =
     config.unix !== undefined
-      ? await openUnix(config, config.unix, pair, limits, answer)
+      ? await openUnix(config, config.unix, { ...pair, peers: peerReader(config) }, limits, answer)
       : await (config.late ? openLate(bindTcp, late) : bindTcp())
   return {
     name: config.name,
@@ -85,6 +87,15 @@ export async function openListener(
     replaceTls: (next) => http.replaceTls(next),
     close: (deadlineMs) => http.close(deadlineMs),
   }
+}
+
+/** @throws {ListenError} Where nobody could be told from anybody. */
+function peerReader({ name, auth }: ListenerConfig): PeerReader | undefined {
+  if (!auth.includes('peer')) return undefined
+  const native = loadNative()
+  if ('readPeer' in native) return native.readPeer
+  const why = `"peer" needs the native addon: ${native.reason}; ${native.remedy}`
+  throw new ListenError(`Cannot listen on ${name}: ${why}`, EXIT.config)
 }
 
 const SILENT: LateReport = {
@@ -114,7 +125,7 @@ async function openTcp(
 async function openUnix(
   config: ListenerConfig,
   path: string,
-  tls: { readonly tls?: TlsPair },
+  options: { readonly tls?: TlsPair; readonly peers?: PeerReader | undefined },
   limits: HttpLimits,
   answer: Handler,
 ): Promise<HttpListener> {
@@ -138,7 +149,7 @@ async function openUnix(
   if (Number.isNaN(gid)) fail(`there is no group "${config.group}"`)
   try {
     const server = await underNarrowUmask(() =>
-      serveHttp(config.name, { unix: path, ...tls }, limits, answer),
+      serveHttp(config.name, { unix: path, ...options }, limits, answer),
     )
     if (gid !== undefined) chownSync(path, -1, gid)
     chmodSync(path, config.mode)

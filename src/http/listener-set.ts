@@ -78,7 +78,9 @@ export class ListenerSet {
     for (const open of kept) {
       const config = configs.find(({ name }) => name === open.listener.name)
       if (config && endpointOf(config) !== endpointOf(open.listener.config)) {
-        warnings.push(`${config.name}: limits, mode, group and tls paths change at the next start`)
+        warnings.push(
+          `${config.name}: limits, mode, group, tls paths and "peer" change at the next start`,
+        )
       }
       await this.#reloadTls(open)
     }
@@ -165,6 +167,7 @@ function endpointOf(config: ListenerConfig): string {
     config.mode,
     config.group,
     config.tls,
+    config.auth.includes('peer'),
     config.max_head_bytes,
     config.head_timeout_ms,
     config.idle_timeout_ms,

@@ -1,8 +1,9 @@
 import type { ConsolaInstance } from 'consola'
 import type { Audit } from '../auth/audit.ts'
-import { createGuard, type Guard, OPEN, type Recogniser } from '../auth/guard.ts'
+import { createGuard, type Guard, OPEN } from '../auth/guard.ts'
 import type { KeyStore } from '../auth/keys.ts'
 import type { PasswordStore } from '../auth/password.ts'
+import type { Recogniser } from '../auth/recogniser.ts'
 import type { Throttle } from '../auth/throttle.ts'
 import { prpcListenerError } from '../compat/prpc.ts'
 import { systemApiError } from '../compat/system-api.ts'
@@ -30,6 +31,8 @@ export interface MountParts {
   readonly passwords: PasswordStore | undefined
   /** Whom certificates of clients stand for. */
   readonly certificates?: Recogniser | undefined
+  /** Whom users of this machine stand for. */
+  readonly peers?: Recogniser | undefined
   readonly realm: string
   /** Whether to log a line per request. */
   readonly requestLines: boolean
@@ -108,6 +111,7 @@ function guardOf(config: ListenerConfig, parts: MountParts): Guard {
     passwords: parts.passwords,
     keys: parts.keys,
     certificate: parts.certificates,
+    peer: parts.peers,
     throttle: parts.throttle,
     realm: parts.realm,
     openUntilSet: config.open_until_password,

@@ -1,4 +1,3 @@
-import { constants } from 'node:crypto'
 import {
   createServer,
   type Server as HttpServer,
@@ -6,24 +5,21 @@ import {
   type ServerResponse,
 } from 'node:http'
 import { createServer as createNetServer, type Server as NetServer, type Socket } from 'node:net'
-import {
-  createServer as createTlsServer,
-  type SecureContextOptions,
-  type Server as TlsServer,
-} from 'node:tls'
 import { getRequestListener } from '@hono/node-server'
-import { type Descriptors, descriptors } from '../device/descriptors.ts'
+import { descriptors } from '../device/descriptors.ts'
 import type { Peer } from '../plugin.ts'
 import { type ClientCertificate, ClientCertificates } from '../tls/client-certificate.ts'
+import { ConnectionCount } from './connection-count.ts'
 import { type Connection, Exchange } from './exchange.ts'
+import { plainDetector, secureContext, tlsServer } from './tls-front.ts'
 import {
   closing,
   type Endpoint,
   type Handler,
   type HttpLimits,
   type HttpListener,
-  type TlsPair,
 } from './types.ts'
+import { type PeerCredentials, UnixPeers } from './unix-peers.ts'
 import { WaitingAnswers } from './waiting-answers.ts'
 
 /** As many header lines as Bun's own parser takes. */
@@ -35,13 +31,6 @@ const MAX_SKIPPED_BYTES = 256 * 1024
 /** How often connections are looked at for being too slow. */
 const CHECK_MS = 1000
 
-/** First byte of a TLS record that carries a handshake. */
-const TLS_HANDSHAKE = 0x16
-
-/** Go's answer to plain HTTP on a TLS port (net/http/server.go, `tlsRecordHeaderLooksLikeHTTP`). */
-const PLAIN_ON_TLS =
-  'HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n'
-
 /** How `node:http` differs where it is not Node's own. */
 export interface NodeQuirks {
   /** Whether the adapter may replace the global `Request` and `Response` with its faster ones. */
@@ -50,10 +39,18 @@ export interface NodeQuirks {
   readonly halfOpen: boolean
   /** Whether a connection with too many requests has to be cut while they are parsed. */
   readonly cutAtOnce: boolean
+  /** Whether only a server of `node:net` shows the descriptor of a connection. */
+  readonly hidesDescriptors: boolean
 }
 
 /** Every connection that speaks HTTP, with the answers it was promised. */
 type InFlight = Map<Socket, WaitingAnswers>
+
+/** What connections by themselves show of who made them. */
+interface Known {
+  readonly clients: ClientCertificates | undefined
+  readonly peers: UnixPeers | undefined
+}
 
 /**
  * Serves HTTP/1.1 by `node:http`, with TLS in front where the endpoint has it.
@@ -69,16 +66,26 @@ export function serveNode(
 ): Promise<HttpListener> {
   const inFlight: InFlight = new Map()
   const clients = endpoint.tls?.clients && new ClientCertificates(endpoint.tls.clients)
-  const http = httpServer(name, limits, handler, quirks, inFlight, clients)
+  const peers = 'unix' in endpoint && endpoint.peers ? new UnixPeers(endpoint.peers) : undefined
+  const http = httpServer(name, limits, handler, quirks, inFlight, { clients, peers })
   const tls = endpoint.tls && tlsServer(http, endpoint.tls, limits)
   const unheard = new Set<Socket>()
-  const server: NetServer = tls ? plainDetector(tls, limits, unheard) : http
-  // Deno ends a connection after each answer of a server that does not listen itself.
-  if (tls) Object.defineProperty(http, 'listening', { get: () => server.listening })
+  let server: NetServer = http
+  if (tls) server = plainDetector(tls, limits, unheard)
+  else if (peers && quirks.hidesDescriptors) server = createNetServer()
   const open = new Set<Socket>()
-  if (tls) watchWaiting(server, inFlight, limits)
   const files = descriptors()
-  server.on('connection', track(open, limits, files))
+  const count = new ConnectionCount(limits, open)
+  server.on('connection', (socket) => {
+    if (!count.admit(socket)) return
+    peers?.accepted(socket)
+    if (server !== http && !tls) http.emit('connection', socket)
+  })
+  if (server !== http) {
+    watchWaiting(server, inFlight, limits)
+    // Deno ends a connection after each answer of a server that does not listen itself.
+    Object.defineProperty(http, 'listening', { get: () => server.listening })
+  }
   return new Promise((resolve, reject) => {
     server.once('error', reject)
     const bound = () => {
@@ -105,12 +112,12 @@ function httpServer(
   handler: Handler,
   quirks: NodeQuirks,
   inFlight: InFlight,
-  clients: ClientCertificates | undefined,
+  known: Known,
 ): HttpServer {
   const answer = getRequestListener(
     (request, env) => {
       const incoming = env.incoming as IncomingMessage
-      const answered = handler(request, new Exchange(name, new NodeConnection(incoming, clients)))
+      const answered = handler(request, new Exchange(name, new NodeConnection(incoming, known)))
       return hasLargeBody(incoming) ? closeIfUnread(answered, incoming) : answered
     },
     { overrideGlobalObjects: quirks.fastGlobals },
@@ -193,36 +200,6 @@ async function closeIfUnread(
   return incoming.complete ? response : closing(response)
 }
 
-/** A certificate is asked for; who shows none, or a bad one, may still have a key or password. */
-const ASK_CLIENTS = { requestCert: true, rejectUnauthorized: false } as const
-
-/**
- * A connection has one client, who proved it: no renegotiation in which he becomes another, and no
- * resumption, which keeps no path to an authority (Node 20; Deno resumes all the same).
- */
-const ONE_CLIENT = constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION
-
-function secureContext({ cert, key, clients }: TlsPair): SecureContextOptions {
-  const asked = clients && { ca: clients.pem, secureOptions: ONE_CLIENT }
-  return { cert, key, minVersion: 'TLSv1.2', ...asked }
-}
-
-/** `node:https` hides the peer certificate on Bun, so TLS stands in front of the HTTP server. */
-function tlsServer(http: HttpServer, pair: TlsPair, limits: HttpLimits): TlsServer {
-  const tls = createTlsServer({
-    ...secureContext(pair),
-    ...(pair.clients && ASK_CLIENTS),
-    ALPNProtocols: ['http/1.1'],
-    handshakeTimeout: limits.headTimeoutMs,
-  })
-  tls.on('secureConnection', (socket) => {
-    http.emit('connection', socket)
-    socket.setTimeout(limits.idleTimeoutMs, () => socket.destroy())
-  })
-  tls.on('tlsClientError', (_error, socket) => socket.destroy())
-  return tls
-}
-
 /**
  * Cuts connections that take too long for a head: Bun does so only on connections its HTTP server
  * accepted itself. Up to a second later than that server would, which says why.
@@ -241,74 +218,6 @@ function watchWaiting(server: NetServer, inFlight: InFlight, limits: HttpLimits)
   }, CHECK_MS)
   watch.unref()
   server.once('close', () => clearInterval(watch))
-}
-
-/**
- * Looks at the first byte of each connection: no handshake gets a plain answer, not silence.
- *
- * @param unheard Holds the connections that did not send any yet.
- */
-function plainDetector(tls: TlsServer, limits: HttpLimits, unheard: Set<Socket>): NetServer {
-  return createNetServer((socket) => {
-    unheard.add(socket)
-    const late = setTimeout(() => socket.destroy(), limits.headTimeoutMs)
-    const heard = () => {
-      clearTimeout(late)
-      unheard.delete(socket)
-    }
-    socket.on('error', () => socket.destroy())
-    socket.once('close', heard)
-    socket.once('readable', () => {
-      heard()
-      const first: Buffer | null = socket.read(1)
-      if (first === null) return socket.destroy()
-      if (first[0] !== TLS_HANDSHAKE) {
-        socket.end(PLAIN_ON_TLS, () => socket.destroySoon())
-        return
-      }
-      socket.unshift(first)
-      tls.emit('connection', socket)
-    })
-  })
-}
-
-/**
- * Remembers open connections and cuts those that are too many, in all or of one peer. Not by
- * `server.maxConnections`: Deno accepts nothing more once that was reached (2.9).
- */
-function track(
-  open: Set<Socket>,
-  limits: HttpLimits,
-  files: Descriptors,
-): (socket: Socket) => void {
-  let credit = 0
-  // Counting costs a read of /proc, so each count is good for half of what it found.
-  const hasDescriptor = () => {
-    if (credit < 1) credit = files.spare() / 2
-    credit--
-    return credit > -1
-  }
-  const counts = new Map<string, number>()
-  return (socket) => {
-    const peer = socket.remoteAddress ?? ''
-    const count = (counts.get(peer) ?? 0) + 1
-    const tooMany =
-      (peer !== '' && count > limits.maxConnectionsPerPeer) ||
-      open.size >= limits.maxConnections ||
-      !hasDescriptor()
-    if (tooMany) {
-      socket.destroy()
-      return
-    }
-    open.add(socket)
-    counts.set(peer, count)
-    socket.once('close', () => {
-      open.delete(socket)
-      const left = (counts.get(peer) ?? 1) - 1
-      if (left > 0) counts.set(peer, left)
-      else counts.delete(peer)
-    })
-  }
 }
 
 /**
@@ -338,11 +247,11 @@ async function drain(
 
 class NodeConnection implements Connection {
   readonly #incoming: IncomingMessage
-  readonly #clients: ClientCertificates | undefined
+  readonly #known: Known
 
-  constructor(incoming: IncomingMessage, clients: ClientCertificates | undefined) {
+  constructor(incoming: IncomingMessage, known: Known) {
     this.#incoming = incoming
-    this.#clients = clients
+    this.#known = known
   }
 
   peer(): Peer {
@@ -360,6 +269,10 @@ class NodeConnection implements Connection {
   }
 
   certificate(): ClientCertificate | undefined {
-    return this.#clients?.of(this.#incoming.socket)
+    return this.#known.clients?.of(this.#incoming.socket)
+  }
+
+  credentials(): PeerCredentials | undefined {
+    return this.#known.peers?.of(this.#incoming.socket)
   }
 }

@@ -1,5 +1,6 @@
 import type { ClientTrust } from '../tls/client-trust.ts'
 import type { Exchange } from './exchange.ts'
+import type { PeerReader } from './unix-peers.ts'
 
 /** Answers a request. */
 export type Handler = (request: Request, exchange: Exchange) => Response | Promise<Response>
@@ -18,7 +19,12 @@ export interface HttpLimits {
 /** Where to listen. */
 export type Endpoint =
   | { readonly host: string; readonly port: number; readonly tls?: TlsPair }
-  | { readonly unix: string; readonly tls?: TlsPair }
+  | {
+      readonly unix: string
+      readonly tls?: TlsPair
+      /** Finds out who connects, before anything is read; not with TLS. */
+      readonly peers?: PeerReader | undefined
+    }
 
 /** Certificate chain and key in PEM. */
 export interface TlsPair {

@@ -7,6 +7,7 @@ import { NO_ATTESTER } from '../../src/attester/none.ts'
 import { createAudit } from '../../src/auth/audit.ts'
 import { type KnownCertificate, recogniseCertificates } from '../../src/auth/certificates.ts'
 import { KeyStore } from '../../src/auth/keys.ts'
+import { type KnownPeer, recognisePeers } from '../../src/auth/peers.ts'
 import { Throttle } from '../../src/auth/throttle.ts'
 import type { ListenerConfig } from '../../src/config/resolve.ts'
 import { Listen } from '../../src/config/schema.ts'
@@ -38,6 +39,7 @@ export async function serveTest(
     readonly tls?: TlsPair
     readonly services?: Partial<Services>
     readonly certificates?: readonly KnownCertificate[]
+    readonly peers?: readonly KnownPeer[]
   } = {},
 ): Promise<TestServer> {
   const folder = mkdtempSync(join(tmpdir(), 'cvmd-test-'))
@@ -76,6 +78,7 @@ export async function serveTest(
     keys,
     passwords: undefined,
     certificates: recogniseCertificates(options.certificates ?? []),
+    peers: recognisePeers(options.peers ?? []),
     realm: 'cvmd',
     requestLines: false,
   })

@@ -157,11 +157,39 @@ static void check_lanes(long rounds)
   pthread_mutex_unlock(&guard);
 }
 
+/* ---- Descriptors: only a connected Unix socket has a peer ------------------------------------- */
+
+static void check_peers(long rounds)
+{
+  struct peer peer;
+  int pair[2], files[2], tcp = socket(AF_INET, SOCK_STREAM, 0);
+  int listening = socket(AF_UNIX, SOCK_STREAM, 0), fresh = socket(AF_UNIX, SOCK_STREAM, 0);
+  /* An address of the family alone binds to a name the kernel chooses. */
+  struct sockaddr chosen = {.sa_family = AF_UNIX};
+  assert(!socketpair(AF_UNIX, SOCK_STREAM, 0, pair) && !pipe(files) && tcp >= 0 && fresh >= 0);
+  assert(!bind(listening, &chosen, sizeof chosen.sa_family) && !listen(listening, 1));
+  assert(!peer_of(pair[0], &peer) && peer.user == getuid() && peer.group == getgid());
+  assert(peer.process == getpid());
+  assert(peer_of(tcp, &peer) == ENOTCONN && peer_of(listening, &peer) == ENOTCONN);
+  assert(peer_of(fresh, &peer) == ENOTCONN && peer_of(files[0], &peer) == ENOTSOCK);
+  assert(peer_of(-1, &peer) == EBADF && peer_of(INT_MAX, &peer) == EBADF);
+  close(pair[1]);
+  assert(!peer_of(pair[0], &peer) && peer.user == getuid());
+  for (long round = 0; round < rounds; round++) {
+    int fd = (int)any(64), error = peer_of(fd, &peer);
+    assert(error ? fd != pair[0] : peer.user == getuid());
+  }
+  int made[] = {pair[0], files[0], files[1], tcp, listening, fresh};
+  for (size_t i = 0; i < sizeof made / sizeof *made; i++)
+    close(made[i]);
+}
+
 int main(int count, char **arguments)
 {
   long rounds = count > 1 ? atol(arguments[1]) : 100000;
   state = count > 2 ? strtoull(arguments[2], NULL, 0) | 1 : 1;
   check_paths(rounds);
+  check_peers(rounds / 10);
   check_lanes(rounds / 10);
   return 0;
 }
