@@ -71,6 +71,22 @@ export class FakeEngine {
     )
   }
 
+  /** It ends by itself; the engine starts it again where its policy says so. */
+  ends(id: string, exitCode: number): void {
+    const box = this.#box(id)
+    if (box.state !== 'running') return
+    this.stopped(id, exitCode)
+    const again = ['always', 'unless-stopped'].includes(box.policy)
+    if (!again && !(box.policy === 'on-failure' && exitCode !== 0)) return
+    box.state = 'restarting'
+    setTimeout(() => {
+      if (box.state !== 'restarting') return
+      box.state = 'running'
+      box.startedAt = new Date(Date.now()).toISOString()
+      this.#tell('container', 'start', id, box.body.Labels)
+    }, 1)
+  }
+
   /** Somebody else's doing. */
   stopped(id: string, exitCode = 1): void {
     const box = this.#box(id)
@@ -85,20 +101,41 @@ export class FakeEngine {
     return id
   }
 
+  /** A stranger's container goes. */
+  leaves(id: string): void {
+    if (this.boxes.delete(id)) this.#tell('container', 'destroy', id, {})
+  }
+
+  /** Images go that no container was made from. */
+  pruneImages(): void {
+    for (const [name, id] of this.imgs) {
+      if ([...this.boxes.values()].some(({ body }) => body.Image === id)) continue
+      this.imgs.delete(name)
+      this.#tell('image', 'delete', id)
+    }
+  }
+
   /** The stream of events ends. */
   drop(): void {
     for (const follower of [...this.#followers]) follower(undefined)
   }
 
-  engine(): Engine {
+  /** @param process Who asks: one that is dead gets nothing through, and no answer. */
+  engine(process = { dead: false }): Engine {
     const fake = this
+    const assertAlive = () => {
+      if (process.dead) throw err('UNREACHABLE')
+    }
     const call = async <T>(name: string, work: () => T | Promise<T>): Promise<T> => {
+      assertAlive()
       fake.calls.push(name)
       await fake.before(name)
       // As over a socket: never in the same turn.
       await new Promise((turn) => setImmediate(turn))
+      assertAlive()
       const answer = await work()
       fake.after(name)
+      assertAlive()
       return answer
     }
     const engine = {
@@ -117,16 +154,22 @@ export class FakeEngine {
         start: (id: string) =>
           call(`containers.start ${id}`, () => {
             const box = fake.#box(id)
+            const names = [...fake.nets.values()].map(({ Name }) => Name)
+            // The gateways of modes are not in the list of this engine.
+            const gone = [...box.networks].find(
+              (name) => /^[0-9]/.test(name) && !names.includes(name),
+            )
+            if (gone !== undefined) throw err('NOT_FOUND', `network ${gone} not found`)
             const was = box.state === 'running'
             box.state = 'running'
-            box.startedAt = new Date().toISOString()
+            box.startedAt = new Date(Date.now()).toISOString()
             if (!was) fake.#tell('container', 'start', id, box.body.Labels)
             return !was
           }),
         stop: (id: string) =>
           call(`containers.stop ${id}`, () => {
             const box = fake.#box(id)
-            if (box.state !== 'running') return false
+            if (box.state !== 'running' && box.state !== 'restarting') return false
             box.state = 'exited'
             box.exitCode = 137
             for (const action of ['kill', 'die', 'stop']) {
@@ -137,7 +180,7 @@ export class FakeEngine {
         remove: (id: string, { force = false } = {}) =>
           call(`containers.remove ${id}`, () => {
             const box = fake.#box(id)
-            if (box.state === 'running' && !force) throw err('CONFLICT')
+            if (['running', 'restarting'].includes(box.state) && !force) throw err('CONFLICT')
             fake.boxes.delete(box.id)
             fake.#tell('container', 'destroy', id, box.body.Labels)
           }),
@@ -169,6 +212,10 @@ export class FakeEngine {
           }),
         remove: (image: string) =>
           call(`images.remove ${image}`, () => {
+            const id = fake.imgs.get(image)
+            const last = [...fake.imgs.values()].filter((one) => one === id).length === 1
+            const used = [...fake.boxes.values()].some(({ body }) => body.Image === id)
+            if (last && used) throw err('CONFLICT', 'it is being used')
             if (!fake.imgs.delete(image)) throw err('NOT_FOUND')
           }),
       },
@@ -191,6 +238,11 @@ export class FakeEngine {
           }),
         remove: (id: string) =>
           call(`networks.remove ${id}`, () => {
+            const name = fake.nets.get(id)?.Name ?? ''
+            const attached = [...fake.boxes.values()].some(
+              ({ state, networks }) => state === 'running' && networks.has(name),
+            )
+            if (attached) throw err('CONFLICT', 'it has active endpoints')
             if (!fake.nets.delete(id)) throw err('NOT_FOUND')
             fake.#tell('network', 'destroy', id, {})
           }),
@@ -211,7 +263,7 @@ export class FakeEngine {
               Mountpoint: `/v/${++fake.#count}`,
               Labels: body.Labels ?? {},
               Options: {},
-              CreatedAt: new Date().toISOString(),
+              CreatedAt: new Date(Date.now()).toISOString(),
             }
             fake.vols.set(body.Name, volume)
             fake.#tell('volume', 'create', body.Name, {})
@@ -219,6 +271,10 @@ export class FakeEngine {
           }),
         remove: (name: string) =>
           call(`volumes.remove ${name}`, () => {
+            const used = [...fake.boxes.values()].some((box) =>
+              mountsOf(box).some(({ Name }) => Name === name),
+            )
+            if (used) throw err('CONFLICT', 'it is in use')
             if (!fake.vols.delete(name)) throw err('NOT_FOUND')
             fake.#tell('volume', 'destroy', name, {})
           }),
@@ -268,7 +324,7 @@ export class FakeEngine {
       startedAt: '0001-01-01T00:00:00Z',
       exitCode: 0,
       policy: body.HostConfig?.RestartPolicy?.Name ?? 'no',
-      createdAt: new Date().toISOString(),
+      createdAt: new Date(Date.now()).toISOString(),
       networks: new Set(mode ? [mode] : []),
     }
     this.boxes.set(box.id, box)
@@ -290,7 +346,8 @@ export class FakeEngine {
   #image(name: string) {
     const Id = name.startsWith('sha256:') ? name : this.imgs.get(name)
     const tags = [...this.imgs].filter(([, id]) => id === Id).map(([tag]) => tag)
-    if (Id === undefined || tags.length === 0) throw err('NOT_FOUND')
+    const used = [...this.boxes.values()].some(({ body }) => body.Image === Id)
+    if (Id === undefined || (tags.length === 0 && !used)) throw err('NOT_FOUND')
     return { Id, RepoTags: tags, RepoDigests: [], Labels: {}, Size: 1, Config: { Env: [] } }
   }
 

@@ -3,8 +3,14 @@ import { mkdirSync, realpathSync } from 'node:fs'
 import { join } from 'node:path'
 import { createSupervisor } from '../../plugins/supervisor/apply/create-supervisor.ts'
 import type { ComposeContext } from '../../plugins/supervisor/compose/context.ts'
+import { desiredState } from '../../plugins/supervisor/compose/desired.ts'
 import { Locks } from '../../plugins/supervisor/locks/locks.ts'
-import type { Supervisor, SupervisorOptions } from '../../plugins/supervisor/supervisor.ts'
+import type {
+  AcceptedTarget,
+  Supervisor,
+  SupervisorOptions,
+} from '../../plugins/supervisor/supervisor.ts'
+import { parseLocalTarget } from '../../plugins/supervisor/target/parse.ts'
 import type { Engine } from '../../src/engine/engine.ts'
 import { EventLog } from '../../src/events/log.ts'
 import { freshFolder } from '../helpers/daemon.ts'
@@ -20,6 +26,9 @@ export interface Device {
   readonly log: EventLog
   /** Messages of all supervisors of this device. */
   messages(): string[]
+  accepts(body: object): AcceptedTarget
+  /** The identity of a container of a target that is posted. */
+  hashOf(body: object, appId: number, serviceName: string): string | undefined
   /** Another supervisor on the same state, not started. */
   supervisor(engine: Engine, changes?: Partial<SupervisorOptions>): Supervisor
 }
@@ -45,6 +54,11 @@ export function device(folder = freshFolder()): Device {
     stateFolder,
     log,
     messages: () => log.after(0).map(({ message }) => message),
+    accepts: (body) => parseLocalTarget(body),
+    hashOf: (body, appId, serviceName) =>
+      desiredState(parseLocalTarget(body).target, context)
+        .apps.find((app) => app.appId === appId)
+        ?.services.find((service) => service.serviceName === serviceName)?.hash,
     supervisor: (engine, changes = {}) =>
       createSupervisor({
         engine,

@@ -52,9 +52,9 @@ export class Lane {
     return this.round.steps.length > 0 || this.round.waits.some(({ kind }) => !QUIET.has(kind))
   }
 
-  /** A container that failed was replaced by the one before it. */
-  get rolledBack(): boolean {
-    return this.round.waits.some(({ kind }) => kind === 'failed-update')
+  /** It does not become what the target says: it was rolled back, or a stranger is in its place. */
+  get fallsShort(): boolean {
+    return this.round.waits.some(({ kind }) => kind === 'failed-update' || kind === 'name-taken')
   }
 
   /** @returns Milliseconds until the next attempt. */

@@ -65,7 +65,7 @@ export function statusView({ applier }: Seen): StatusView {
     overallDownloadProgress: applier.pulls.progress ?? null,
     updatePending: applying,
     updateFailed:
-      lanes.some(({ problem, rolledBack }) => problem !== undefined || rolledBack) ||
+      lanes.some(({ problem, fallsShort }) => problem !== undefined || fallsShort) ||
       applier.pulls.failed.size > 0,
     updateDownloaded: applier.downloaded,
   }
@@ -113,7 +113,7 @@ function updateStatus(
   const { downloads } = applier.pulls
   if (app?.services.some(({ image }) => downloads.has(imageKey(image)))) return 'downloading'
   if (lane === undefined) return 'done'
-  if (lane.problem !== undefined || lane.rolledBack) return 'aborted'
+  if (lane.problem !== undefined || lane.fallsShort) return 'aborted'
   if (lane.round.waits.some(({ kind }) => kind === 'pull-retry')) return 'aborted'
   if (!applier.isApplying(lane)) return 'done'
   const begun = lane.busy !== undefined || lane.round.steps.length > 0

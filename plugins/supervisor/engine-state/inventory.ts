@@ -125,10 +125,9 @@ export class Inventory {
     }
   }
 
-  /** @returns Whether it was one of ours. */
+  /** @returns Whether it was known: a stranger's may have had a name or an image that is wanted. */
   loseContainer(id: string): boolean {
-    this.#foreign.delete(id)
-    return this.containers.delete(id)
+    return this.containers.delete(id) || this.#foreign.delete(id)
   }
 
   keepNetwork(network: Network): void {
