@@ -24,7 +24,7 @@ const TCB_SIGNER = 'Intel SGX TCB Signing'
  * pinned one by name and key; the signature is checked with the pinned one.
  *
  * @throws {EvidenceError} `PCK_CHAIN`, `ROOT_UNKNOWN`, `CERTIFICATE_NAME`,
- *   `CERTIFICATE_ALGORITHM`, or what `verifyPath` throws.
+ *   `CERTIFICATE_ALGORITHM`, `CERTIFICATE_KEY_USAGE`, or what `verifyPath` throws.
  */
 export function checkPckChain([pck, authority, root]: PckChain, anchor: Anchor): void {
   checkRoot(root, anchor)
@@ -32,6 +32,7 @@ export function checkPckChain([pck, authority, root]: PckChain, anchor: Anchor):
   checkName(pck, [PCK])
   checkName(authority, AUTHORITIES)
   if (pck.isCa) throw refuse('PCK_CHAIN', 'the PCK certificate is an authority')
+  if (!maySign(pck)) throw refuse('CERTIFICATE_KEY_USAGE', `the key of ${nameOf(pck)} may not sign`)
   verifyPath([pck, authority], anchor.root, anchor.at)
 }
 
@@ -77,8 +78,10 @@ export function checkSignedText(
   checkAlgorithms(signer)
   verifyPath([signer], anchor.root, anchor.at)
   checkNotRevoked(signer, rootCrl, 'TCB_SIGNER_REVOKED')
-  const maySign = signer.keyUsage === undefined || signer.keyUsage.has('digitalSignature')
-  if (!maySign || !isRawSignedBy(Buffer.from(text), signature, signer.publicKey, 'sha256')) {
+  if (
+    !maySign(signer) ||
+    !isRawSignedBy(Buffer.from(text), signature, signer.publicKey, 'sha256')
+  ) {
     throw refuse(`${prefix}_SIGNATURE`, `it is not signed by ${nameOf(signer)}`)
   }
 }
@@ -103,6 +106,8 @@ export function checkWindow(
 
 /** Unix milliseconds as `2026-01-01T00:00:00.000Z`. */
 export const iso = (ms: number): string => new Date(ms).toISOString()
+
+const maySign = ({ keyUsage }: Certificate): boolean => keyUsage?.has('digitalSignature') ?? true
 
 function checkRoot(root: Certificate, { root: pinned }: Anchor): void {
   const same = sameBytes(root.spki, pinned.spki) && sameBytes(root.subject.der, pinned.subject.der)
