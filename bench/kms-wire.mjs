@@ -36,10 +36,17 @@ type = "file"
 file = "{folder}/policy.json"
 `
 
-/** Requests to the agent: how many at a time, and a path, in which `#` is another number each time. */
+/** Requests to the agent: how many at a time, a path, in which `#` is another number each time, a body. */
 const ASKED = [
   { case: 'agent: /livez', connections: 32, path: '/livez' },
   { case: 'agent: GetKey, kept', connections: 32, path: '/GetKey?path=wallet' },
+  // As the published clients ask.
+  {
+    case: 'agent: GetKey, kept, by POST',
+    connections: 32,
+    path: '/GetKey',
+    body: '{"path":"wallet"}',
+  },
   { case: 'agent: GetKey, a new name', connections: 1, path: '/GetKey?path=wallet%2F#' },
   { case: 'agent: GetTlsKey', connections: 1, path: '/GetTlsKey?subject=shop.example' },
   {
@@ -86,8 +93,8 @@ async function agent(variant, seconds, quick) {
     const rows = []
     // Some of them are enough to see that they run.
     const asked = ASKED.filter((_, at) => !quick || at % 2 === 1)
-    for (const { case: name, connections, path } of asked) {
-      const args = [join(server.folder, 'dstack.sock'), path, connections]
+    for (const { case: name, connections, path, body = '' } of asked) {
+      const args = [join(server.folder, 'dstack.sock'), path, connections, body]
       const command = [process.execPath, [resolve('bench/unix-load.mjs'), ...args.map(String)]]
       rows.push({ case: name, ...(await measure(server, command, seconds, quick)) })
     }

@@ -1,9 +1,10 @@
-// Load on a Unix socket, which wrk does not speak: `unix-load.mjs SOCKET PATH CONNECTIONS SECONDS`
+// Load on a Unix socket, which wrk does not speak: `unix-load.mjs SOCKET PATH CONNECTIONS BODY SECONDS`
 // asks on each connection as soon as it was answered, and prints as JSON how long each answer took. A `#`
-// in the path is another number each time.
+// in the path is another number each time. With a body, which is JSON, it asks by POST.
 import { connect } from 'node:net'
 
-const [socketPath, path, connections, seconds] = process.argv.slice(2)
+const [socketPath, path, connections, body, seconds] = process.argv.slice(2)
+const fields = body && `Content-Type: application/json\r\nContent-Length: ${body.length}\r\n`
 const end = performance.now() + Number(seconds) * 1000
 const times = []
 let asked = 0
@@ -20,7 +21,8 @@ function client() {
     const ask = () => {
       sent = performance.now()
       const target = path.replace('#', String(1_000_000 + asked++))
-      socket.write(`GET ${target} HTTP/1.1\r\nHost: localhost\r\n\r\n`)
+      const method = body ? 'POST' : 'GET'
+      socket.write(`${method} ${target} HTTP/1.1\r\nHost: localhost\r\n${fields}\r\n${body}`)
     }
     socket.setEncoding('latin1')
     socket.once('connect', ask)
