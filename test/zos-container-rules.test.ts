@@ -162,7 +162,11 @@ test('what cannot be offered is refused before the engine is asked', async () =>
     const vm = workloadOf('zmachine', 'vm', machineData('10.44.2.9', more))
     const pub = workloadOf('ip', 'pub', { v4: true, v6: false })
     const data = '{"ip":"198.51.100.7/24","ip6":"","gateway":""}'
-    const all = tasksOf({ workloads: [NETWORK, pub, vm], results: { pub: { data } }, ...twin })
+    const all = tasksOf({
+      workloads: [NETWORK, pub, vm],
+      results: { pub: { data }, vm: { state: 'init' } },
+      ...twin,
+    })
     const options = { engine, owner: 'node-1', dataDir: '/data' }
     return createContainerMachineDriver('zmachine', options).provision(all.of('zmachine', 'vm'))
   }
@@ -219,6 +223,7 @@ test('GPUs are claimed before a machine is made, and given back when it is not',
   const task = (gpu: string[]) =>
     tasksOf({
       workloads: [NETWORK, workloadOf('zmachine', 'vm', machineData('10.44.2.9', { gpu }))],
+      results: { vm: { state: 'init' } },
       rentContract: 9n,
     }).of('zmachine', 'vm')
   await assert.rejects(

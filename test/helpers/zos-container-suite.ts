@@ -400,6 +400,51 @@ export function containerSuite(kind: EngineKind): void {
     await assertNothing(engine)
   })
 
+  test('a machine that may not have its GPUs any more does not go on with them', async (t) => {
+    const engine = await engineOf(t)
+    if (!engine) return
+    const taken = new Set<string>()
+    let away = false
+    const gpus = {
+      claim: async (id: string, _contract: bigint, workload: string) => {
+        if (away) throw new Error(`GPU '${id}' is used by contract 9`)
+        taken.add(workload)
+      },
+      release: (workload: string) => void taken.delete(workload),
+      // Of no driver of the engine.
+      deviceRequests: () => undefined,
+    }
+    const { network, machine } = drivers(engine, { gpus })
+    let rent: Promise<bigint | undefined> = Promise.resolve(9n)
+    const gpu = ['0000:28:00.0/10de/2330']
+    const data = machineData('10.44.2.9', { gpu, entrypoint: `sh -c '${SERVE}'` })
+    const { of } = tasksOf({ workloads: [NETWORK, workloadOf('zmachine', 'vm', data)] })
+    const task = { ...of('zmachine', 'vm'), rentContract: () => rent }
+    const states = async () =>
+      (await engine.client.containers.list()).map(({ State }) => State).join()
+    await network.provision(of('network', 'net'))
+    await machine.provision(task)
+    assert.equal(await states(), 'running')
+
+    // A registry that cannot be asked takes nothing away from what was up.
+    rent = Promise.reject(new Error('canary of the registry'))
+    rent.catch(() => {})
+    await machine.provision(task)
+    assert.deepEqual([await states(), ...taken], ['running', '7-40-vm'])
+
+    rent = Promise.resolve(9n)
+    away = true
+    await assert.rejects(
+      machine.provision(task),
+      driverError('failed', /^GPU '.*' is used by contract 9$/),
+    )
+    assert.match(await states(), /^(?:exited|stopped)$/)
+    assert.equal(taken.size, 0)
+    await machine.deprovision(task)
+    await network.deprovision(of('network', 'net'))
+    await assertNothing(engine)
+  })
+
   test('an image is pulled with its progress, once, by who may have it', async (t) => {
     const engine = await engineOf(t)
     if (!engine) return

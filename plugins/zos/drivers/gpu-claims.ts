@@ -1,4 +1,5 @@
 import { DriverError, type Task } from './driver.ts'
+import { askRegistry } from './registry-question.ts'
 
 /**
  * GPUs as machine drivers take them (spec §9.6): each belongs to one machine at a time. Both methods
@@ -28,12 +29,14 @@ export interface GpuClaims {
  *   taken by then is still to be released.
  */
 export async function claimGpus(
-  { id, workload, deployment, rentContract }: Task<'zmachine' | 'zmachine-light'>,
+  task: Task<'zmachine' | 'zmachine-light'>,
   gpus: GpuClaims | undefined,
 ): Promise<void> {
+  const { id, workload, deployment } = task
   const { gpu } = workload.data
   if (gpu.length === 0) return
-  if ((await rentContract()) === undefined) {
+  const isRented = async () => (await task.rentContract()) !== undefined
+  if (!(await askRegistry(task, isRented, true))) {
     throw new DriverError('failed', 'usage of GPU is not allowed unless node is rented')
   }
   for (const one of gpu) {

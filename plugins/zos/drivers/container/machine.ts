@@ -12,7 +12,7 @@ import { OWNER_LABEL, WORKLOAD_LABEL } from '../names.ts'
 import { privateAddress, publicAddress } from './address.ts'
 import { CrashWatch, reasonOf } from './crash-watch.ts'
 import { ensureImage, imageOf } from './image.ts'
-import { HASH_LABEL, isOurs, label, removeMachines, TYPE_LABEL } from './labels.ts'
+import { HASH_LABEL, isOurs, label, removeMachines, TYPE_LABEL, unlessGone } from './labels.ts'
 import { lastLines } from './logs.ts'
 import { bindMounts } from './mounts.ts'
 import { type Asked, bodyOf, endpointOf, hashOf } from './spec.ts'
@@ -177,9 +177,22 @@ export function createContainerMachineDriver<T extends MachineType>(
       watch.forget(id)
       const failure = engineFailure(error, result)
       // While the engine is away, what ran may run.
-      if (failure.kind !== 'transient') gpus?.release(id)
+      if (failure.kind === 'transient') throw failure
+      await releaseGpus(task).catch((thrown) => {
+        throw engineFailure(thrown, result)
+      })
       throw failure
     }
+  }
+
+  /** One that ran before may not go on with devices that it has no claim on. */
+  const releaseGpus = async ({ id, workload, resultOf, signal }: Task<T>): Promise<void> => {
+    if (workload.data.gpu.length === 0) return
+    const isNew = resultOf(workload.name)?.state === 'init'
+    for (const { Id } of isNew ? [] : await find(id, signal)) {
+      await unlessGone(containers.stop(Id, { seconds: 0, signal }))
+    }
+    gpus?.release(id)
   }
 
   const tellLacks = ({ id, workload }: Task<T>): void => {

@@ -1,5 +1,6 @@
 import type { DataOf } from '../../model.ts'
 import { type Crash, type Driver, DriverError, type Task } from '../driver.ts'
+import { askRegistry } from '../registry-question.ts'
 import { gatewayHealth, type Publisher, publish, sweepRoutes, withdraw } from './publish.ts'
 import { hostKey } from './route.ts'
 
@@ -36,7 +37,7 @@ export function createGatewayNameDriver(options: NameProxyOptions): Driver<Type>
       const { name } = task.workload.data
       const below = domain()
       if (!below) fail("node doesn't support name proxy (doesn't have a domain)")
-      if (!(await task.ownsName(name))) {
+      if (!(await askRegistry(task, () => task.ownsName(name), true))) {
         fail(`failed to verify name contract: ${NOT_RESERVED}`)
       }
       const fqdn = `${name}.${below}`
