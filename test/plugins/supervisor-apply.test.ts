@@ -291,6 +291,60 @@ test('a restart that fails says so at once, and the target is reached all the sa
   assert.equal(serviceOf(supervisor, 'api').status, 'Running')
 })
 
+test('what was stopped to be made anew runs again after the daemon was killed', async (t) => {
+  let end = () => {}
+  const killed = new Promise<void>((resolve) => {
+    end = resolve
+  })
+  t.after(() => end())
+  const { supervisor: first, fake, place } = await begin(t)
+  await first.setTarget(target({ api: {} }))
+  await applied(first)
+  let supervisor = first
+  for (const what of ['restartService', 'restartApp', 'purgeApp'] as const) {
+    const { id } = containerOf(supervisor, 'api')
+    const stopped = new Promise<void>((resolve) => {
+      fake.before = async (call) => {
+        if (!call.startsWith('containers.remove')) return
+        resolve()
+        await killed
+      }
+    })
+    const asked =
+      what === 'restartService'
+        ? supervisor.restartService({ appId: APP, serviceName: 'api' })
+        : supervisor[what](APP)
+    asked.catch(() => {})
+    await stopped
+    assert.equal(fake.boxes.get(id)?.state, 'exited', what)
+    fake.before = () => {}
+    supervisor = place.supervisor(fake.engine())
+    t.after(() => supervisor.stop())
+    await supervisor.start()
+    const runs = () => fake.boxes.get(id)?.state === 'running'
+    await until(supervisor, runs, `the start after ${what}`)
+    await applied(supervisor)
+  }
+  // That it was stopped is forgotten then: what ends by itself is the engine's affair.
+  fake.stopped(containerOf(supervisor, 'api').id, 0)
+  await until(supervisor, () => serviceOf(supervisor, 'api').status === 'exited', 'its end')
+  await supervisor.update()
+  for (let turns = 0; turns < 3; turns++) await new Promise((turn) => setImmediate(turn))
+  assert.equal(serviceOf(supervisor, 'api').status, 'exited')
+})
+
+test('a restart whose container cannot be removed starts it again', async (t) => {
+  const { supervisor, fake } = await begin(t)
+  await supervisor.setTarget(target({ api: {} }))
+  await applied(supervisor)
+  const { id } = containerOf(supervisor, 'api')
+  fake.before = (call) => {
+    if (call.startsWith('containers.remove')) throw err('FAILED', 'device busy')
+  }
+  await assert.rejects(supervisor.restartApp(APP), { code: 'OPERATION_FAILED' })
+  await until(supervisor, () => fake.boxes.get(id)?.state === 'running', 'the start')
+})
+
 test('a restart ends when its app goes meanwhile', async (t) => {
   const { supervisor, fake, place } = await begin(t)
   await supervisor.setTarget(target({ api: {} }))

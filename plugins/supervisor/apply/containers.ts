@@ -77,6 +77,23 @@ export async function startContainer(container: KnownContainer, hands: Hands): P
   }
 }
 
+/**
+ * Notes that it was us who stopped it for another container, so that it is started again when that
+ * does not come: the daemon was killed, or the operation failed. The start of any ends the note.
+ *
+ * @param key As `serviceKey`.
+ */
+export async function rememberStop(
+  key: string,
+  containerId: string,
+  { memory, state }: Hands,
+): Promise<void> {
+  if (memory.halts.has(key)) return
+  const hash = state.container(containerId)?.hash ?? ''
+  // A full disk is no reason to do nothing.
+  await memory.setHalt(key, { by: 'target', hash }).catch(() => undefined)
+}
+
 /** Resolves when it has stopped, or is gone. */
 export async function stopContainer(containerId: string, hands: Hands): Promise<void> {
   const { engine, state, signal } = hands

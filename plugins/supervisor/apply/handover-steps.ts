@@ -2,7 +2,13 @@ import { isEngineError } from '../../../src/engine/error.ts'
 import { clearHandover } from '../locks/handover.ts'
 import { serviceKey } from '../plan/current.ts'
 import type { AbortHandoverStep, BeginHandoverStep } from '../plan/steps.ts'
-import { removeContainer, renameContainer, startContainer, stopContainer } from './containers.ts'
+import {
+  rememberStop,
+  removeContainer,
+  renameContainer,
+  startContainer,
+  stopContainer,
+} from './containers.ts'
 import { type Hands, StaleStep, unlessGone } from './hands.ts'
 import { reasonOf } from './words.ts'
 
@@ -21,7 +27,10 @@ export async function beginHandover(
     await memory.setRestartPolicy(containerId, policy)
   }
   await setPolicy(containerId, 'no', hands)
-  if (step.stop) await stopContainer(containerId, hands)
+  if (step.stop) {
+    await rememberStop(serviceKey(appId, serviceName), containerId, hands)
+    await stopContainer(containerId, hands)
+  }
   await renameContainer(containerId, step.to, hands)
   hands.reasons.set(serviceKey(appId, serviceName), reasonOf(step.why))
   note(`service ${serviceName} of app ${appId} makes room: ${reasonOf(step.why)}`)
@@ -46,6 +55,7 @@ export async function abortHandover(
   const old = state.container(oldId)
   if (old === undefined) throw new StaleStep(`the old container of ${serviceName} is gone`)
   if (step.start && old.state !== 'running') await startContainer(old, hands)
+  if (step.start) await memory.setHalt(serviceKey(appId, serviceName), undefined)
   await renameContainer(oldId, step.to, hands)
   await memory.setRestartPolicy(oldId, undefined)
   const back = failedHash === undefined ? 'info' : 'warn'

@@ -2,6 +2,7 @@ import { serviceKey } from '../plan/current.ts'
 import type { Step } from '../plan/steps.ts'
 import {
   createContainer,
+  rememberStop,
   removeContainer,
   renameContainer,
   startService,
@@ -57,6 +58,8 @@ export async function perform(step: Step, appId: number, hands: Hands): Promise<
       if (why.kind === 'not-running') {
         const hash = state.container(containerId)?.hash ?? ''
         await memory.setHalt(serviceKey(appId, serviceName), { by: 'target', hash })
+      } else if (why.kind !== 'halted' && why.kind !== 'duplicate') {
+        await rememberStop(serviceKey(appId, serviceName), containerId, hands)
       }
       await stopContainer(containerId, hands)
       return note(`service ${serviceName} of app ${appId} stopped: ${reasonOf(why)}`)
