@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict'
 import { X509Certificate } from 'node:crypto'
 import { after, describe, test } from 'node:test'
+import { selfSigned } from '../../plugins/kms/certificates/authority.ts'
+import { p256Key } from '../../plugins/kms/certificates/p256-key.ts'
 import { rootName, versionOfRoot } from '../../plugins/kms/certificates/root-name.ts'
 import { rootOf as rootShown } from '../../plugins/kms/client/server-identity.ts'
 import { keyV0 } from '../../plugins/kms/derivation/app-keys.ts'
@@ -95,8 +97,8 @@ test('a root says in its name which it is, and other names say nothing', () => {
     const named = (name: Parameters<typeof nameDer>[0]) =>
       versionOfRoot({ subject: { der: nameDer(name), commonName: undefined } })
     assert.equal(named(rootName(version)), version)
-    assert.equal(named([...rootName(version), ['OU', 'root version 7']]), undefined)
-    assert.equal(named(rootName(version).slice(1)), undefined)
+    assert.equal(named([...rootName(version), ['OU', 'root version 7']]), 0)
+    assert.equal(named(rootName(version).slice(1)), 0)
   }
   for (const version of [0, 3]) assert.equal(versionOfRoot(pinned(version)), version)
 })
@@ -132,6 +134,19 @@ describe('an agent that knows', () => {
 
   test('as many roots before as a KMS shows finds it', async () => {
     assert.equal((await keysWith([1], LAST)).version, 1)
+  })
+
+  test('a first root that another program made and named', async () => {
+    const authority = selfSigned(p256Key(first.root.ca), [['CN', 'KMS of old']], [])
+    const old = { ...first, authority }
+    const roots = rootsFrom([old, ...materials.slice(1)], 3)
+    const kms = await startKms({ material: materialOf(3), kms: { roots } })
+    const host = agentHost({ upstream: { urls: [kms.url], root_ca: rootFile(old) } })
+    await host.start()
+    await host.told(told)
+    const [, { key }] = await host.json('/GetKey', { path: 'a' })
+    assert.equal(key, hex(keyV0(appRootKey(first.root, appId), 'a')))
+    assert.equal((await host.json('/GetTlsKey', {}))[0], 200)
   })
 
   test('a later root alone is not led back to an earlier one', async () => {

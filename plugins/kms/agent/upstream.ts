@@ -71,7 +71,7 @@ async function keysOf(
   const args = {
     api_version: API_VERSION,
     vm_config: identity.vmConfig,
-    ...(version !== undefined && { root_version: version }),
+    root_version: version,
   }
   const answer = await kms.call('GetAppKey', args, signal)
   let keys: AppKeys | undefined

@@ -21,14 +21,15 @@ const NAMES = Array.from({ length: MAX_ROOT_VERSION + 1 }, (_, version) =>
   nameDer(rootName(version)),
 )
 
-/** Of which version a root is by its name; undefined for one that another program named. */
-export function versionOfRoot({ subject }: Pick<Certificate, 'subject'>): number | undefined {
-  const version = NAMES.findIndex((name) => sameBytes(name, subject.der))
-  return version === -1 ? undefined : version
+/** Of which version a root is by its name. Only version 0 can have been made by another program. */
+export function versionOfRoot({ subject }: Pick<Certificate, 'subject'>): number {
+  return Math.max(
+    0,
+    NAMES.findIndex((name) => sameBytes(name, subject.der)),
+  )
 }
 
 /** Whether it is a root's, which the one before has signed in place of itself. */
 export function isRootLink({ subject, issuer }: Certificate): boolean {
-  const [newer, older] = [versionOfRoot({ subject }), versionOfRoot({ subject: issuer })]
-  return newer !== undefined && older !== undefined && newer > older
+  return versionOfRoot({ subject }) > versionOfRoot({ subject: issuer })
 }
