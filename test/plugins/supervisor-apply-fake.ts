@@ -160,6 +160,10 @@ export class FakeEngine {
               (name) => /^[0-9]/.test(name) && !names.includes(name),
             )
             if (gone !== undefined) throw err('NOT_FOUND', `network ${gone} not found`)
+            const [, owner] = /^container:(.*)/.exec(box.body.HostConfig?.NetworkMode ?? '') ?? []
+            if (owner !== undefined && fake.boxes.get(owner)?.state !== 'running') {
+              throw err('CONFLICT', 'cannot join network of a non running container')
+            }
             const was = box.state === 'running'
             box.state = 'running'
             box.startedAt = new Date(Date.now()).toISOString()

@@ -49,7 +49,9 @@ const arbitraryServices = (appId: number, commit: string): fc.Arbitrary<DesiredS
       const order = NAMES.filter((name) => byName.has(name))
       return [...byName.values()].map((draft) => {
         const earlier = order.slice(0, order.indexOf(draft.name))
-        const networkOf = draft.sharesNetwork ? earlier[0] : undefined
+        // Nothing starts in the network of one that shall not run.
+        const owner = earlier.find((name) => byName.get(name)?.running)
+        const networkOf = draft.sharesNetwork && owner === earlier[0] ? owner : undefined
         const dependsOn = new Set(draft.dependsOn.filter((name) => earlier.includes(name)))
         if (networkOf !== undefined) dependsOn.add(networkOf)
         const shared = networkOf !== undefined

@@ -11,6 +11,7 @@ const MOST_TIMES = 5
 const QUIET: ReadonlySet<WaitKind> = new Set<WaitKind>([
   'reboot',
   'volume-changed',
+  'network-owner',
   'failed-update',
   'name-taken',
   'rejected',

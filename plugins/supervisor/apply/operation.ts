@@ -5,6 +5,7 @@ import { SupervisorError } from './supervisor-error.ts'
 /** Nothing will come of waiting for these. */
 const HOPELESS: ReadonlySet<WaitKind> = new Set<WaitKind>([
   'pull-retry',
+  'network-owner',
   'failed-update',
   'name-taken',
   'rejected',

@@ -1,7 +1,7 @@
 import type { Round, Step, Wait, WaitKind } from './steps.ts'
 
 /** Those that keep nothing from being noted as applied. */
-const NOTICES: ReadonlySet<WaitKind> = new Set<WaitKind>(['volume-changed'])
+const NOTICES: ReadonlySet<WaitKind> = new Set<WaitKind>(['volume-changed', 'network-owner'])
 
 /** A {@link Round} in the making. */
 export class RoundBuilder implements Round {

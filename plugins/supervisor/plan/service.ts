@@ -120,12 +120,31 @@ function startWhenReady(
   if (unmet !== undefined) {
     return round.wait('dependency', `${serviceName} waits for ${unmet}`, serviceName)
   }
+  const idle = idleOwner(scene, service)
+  if (idle !== undefined) {
+    const message = `${serviceName} waits for ${service.networkOf}, whose network it shares`
+    return round.wait(idle, message, serviceName)
+  }
   round.step({
     kind: 'start',
     serviceName,
     containerId: container.id,
     endsHalt: haltOf(scene, service) !== undefined,
   })
+}
+
+/** The engine starts nothing in the network of a container that does not run. */
+function idleOwner(
+  scene: Scene,
+  { networkOf }: DesiredService,
+): 'dependency' | 'network-owner' | undefined {
+  const owner = scene.app.services.find(({ serviceName }) => serviceName === networkOf)
+  if (owner === undefined) return undefined
+  const { main } = castFor(scene, owner.serviceName)
+  if (main !== undefined && isUp(main)) return undefined
+  if (!shallRun(scene, owner)) return 'network-owner'
+  const ended = main?.state === 'exited' && !mayBeStarted(scene, owner, main)
+  return ended ? 'network-owner' : 'dependency'
 }
 
 function rename(

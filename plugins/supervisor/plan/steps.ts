@@ -180,6 +180,7 @@ export type WaitKind =
   | 'reboot'
   | 'supervisor-network'
   /** Those below do not end by themselves. */
+  | 'network-owner'
   | 'failed-update'
   | 'name-taken'
   | 'volume-changed'
