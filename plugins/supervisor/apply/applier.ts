@@ -288,6 +288,8 @@ export class Applier {
     const applying = [...this.lanes.values()].some((lane) => this.isApplying(lane))
     if (!applying) {
       this.downloaded = false
+      // An image that nobody waits for came in another way, or is not wanted any more.
+      this.pulls.forgive()
       this.#planning.forgetGone(target).catch((error) => this.note(messageOf(error), 'warn'))
     }
     this.#arm()
