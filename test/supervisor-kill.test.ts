@@ -82,3 +82,22 @@ test('a daemon killed at any step of an update brings it to its end', async (t) 
   assert.deepEqual(await readVolume(engine, `${APP}_data`), [token], 'the volume was kept')
   assert.equal((await machine.container(nameOf('same', number, 2))).Id, same, 'it was only renamed')
 })
+
+test('a daemon killed in the middle of a restart or purge has the service run in the end', async (t) => {
+  const engine = await engineOf(t)
+  if (!engine) return
+  const machine = await supervisedMachine(t, engine)
+  await machine.setTarget(target({ api: {} }))
+  await machine.converged({ [nameOf('api', 1)]: 'running' })
+  for (const path of ['/v1/restart', '/v1/purge']) {
+    const held = machine.proxy.hold((call) => call.includes('/stop'), 'after')
+    const asked = machine.post(path, { appId: APP }).catch(() => undefined)
+    await held
+    await machine.kill()
+    machine.proxy.release()
+    await asked
+    assert.equal((await machine.container(nameOf('api', 1))).State.Status, 'exited', path)
+    await machine.start()
+    await machine.converged({ [nameOf('api', 1)]: 'running' })
+  }
+})
