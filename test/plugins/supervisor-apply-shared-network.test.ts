@@ -30,3 +30,21 @@ test('a service in the network of one that was stopped waits for it, and fails n
   await until(supervisor, () => fake.box('web')?.state === 'running', 'the start')
   assert.equal(fake.box('web')?.body.Env?.includes('A=2'), true)
 })
+
+test('nobody waits for a service that shares the network of one that shall not run', async (t) => {
+  const fake = new FakeEngine()
+  const supervisor = device().supervisor(fake.engine())
+  t.after(() => supervisor.stop())
+  await supervisor.start()
+  const services = {
+    proxy: { running: false },
+    web: { network_mode: 'service:proxy' },
+    probe: { network_mode: 'service:web' },
+    log: { depends_on: ['web'] },
+  }
+  await supervisor.setTarget(target(services))
+  await applied(supervisor)
+  assert.equal(supervisor.status().appState, 'applied')
+  assert.equal(fake.box('log')?.state, 'running')
+  assert.equal(fake.box('probe')?.state, 'created')
+})

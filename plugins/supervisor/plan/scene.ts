@@ -97,6 +97,23 @@ export function isHeldBack(scene: Scene, { serviceName, hash }: DesiredService):
   return main !== undefined && main.hash !== hash && main.state !== 'dead'
 }
 
+/**
+ * Whether it is ours to start it: the engine restarts what ended by itself (spec §14). What a halt
+ * stopped is started when the halt has no reason any more.
+ */
+export function mayBeStarted(
+  scene: Scene,
+  service: DesiredService,
+  main: CurrentContainer,
+): boolean {
+  if (main.state === 'created') return true
+  if (main.state !== 'exited') return false
+  return (
+    haltOf(scene, service) !== undefined ||
+    /userland proxy.*cannot assign requested address/.test(main.error)
+  )
+}
+
 /** Why a container is not the one that is wanted; undefined when it is. */
 export function mismatch(
   scene: Scene,

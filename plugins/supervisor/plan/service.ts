@@ -1,6 +1,6 @@
 import { oldName, withoutOld } from '../compose/names.ts'
 import type { CurrentContainer } from './current.ts'
-import { unmetDependency } from './dependencies.ts'
+import { idleOwner, unmetDependency } from './dependencies.ts'
 import type { DesiredService } from './desired.ts'
 import { killsFirst } from './pulls.ts'
 import type { RoundBuilder } from './round.ts'
@@ -10,6 +10,7 @@ import {
   haltOf,
   isHeldBack,
   isUp,
+  mayBeStarted,
   mismatch,
   type Scene,
   shallRun,
@@ -93,19 +94,6 @@ function runAsAsked(
   } else if (mayBeStarted(scene, service, main)) startWhenReady(scene, service, main, round)
 }
 
-/**
- * Whether it is ours to start it: the engine restarts what ended by itself (spec §14). What a halt
- * stopped is started when the halt has no reason any more.
- */
-function mayBeStarted(scene: Scene, service: DesiredService, main: CurrentContainer): boolean {
-  if (main.state === 'created') return true
-  if (main.state !== 'exited') return false
-  return (
-    haltOf(scene, service) !== undefined ||
-    /userland proxy.*cannot assign requested address/.test(main.error)
-  )
-}
-
 function startWhenReady(
   scene: Scene,
   service: DesiredService,
@@ -131,20 +119,6 @@ function startWhenReady(
     containerId: container.id,
     endsHalt: haltOf(scene, service) !== undefined,
   })
-}
-
-/** The engine starts nothing in the network of a container that does not run. */
-function idleOwner(
-  scene: Scene,
-  { networkOf }: DesiredService,
-): 'dependency' | 'network-owner' | undefined {
-  const owner = scene.app.services.find(({ serviceName }) => serviceName === networkOf)
-  if (owner === undefined) return undefined
-  const { main } = castFor(scene, owner.serviceName)
-  if (main !== undefined && isUp(main)) return undefined
-  if (!shallRun(scene, owner)) return 'network-owner'
-  const ended = main?.state === 'exited' && !mayBeStarted(scene, owner, main)
-  return ended ? 'network-owner' : 'dependency'
 }
 
 function rename(
