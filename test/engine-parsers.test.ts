@@ -282,6 +282,7 @@ test('words of an engine are one short line without secrets', () => {
       for (const value of secrets) assert.ok(!words.includes(value) || other.includes(value))
     }),
   )
+  assert.equal(engineWords('bad line: second', ['first\nsecond']), 'bad line: [masked]')
   const { message } = errorOfStatus('start "a"', 500, 'x'.repeat(10_000), [])
   assert.equal(message.length, 'Cannot start "a": the engine answered 500: '.length + 500)
 })

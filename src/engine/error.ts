@@ -70,8 +70,10 @@ const MIN_SECRET = 4
  */
 export function engineWords(text: string, secrets: readonly string[] = []): string {
   let words = text
+  // Also each line of a secret, for an engine may quote a part of it.
+  const hidden = [...secrets, ...secrets.flatMap((secret) => secret.split(/\r?\n/))]
   // The longest first, or a secret that contains another would show its rest.
-  for (const secret of [...secrets].sort((a, b) => b.length - a.length)) {
+  for (const secret of hidden.sort((a, b) => b.length - a.length)) {
     if (secret.length >= MIN_SECRET) words = words.replaceAll(secret, '[masked]')
   }
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is meant

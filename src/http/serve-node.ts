@@ -90,6 +90,8 @@ export function serveNode(
     server.once('error', reject)
     const bound = () => {
       server.off('error', reject)
+      // A connection that could not be accepted: the next one may.
+      server.on('error', () => undefined)
       const address = server.address()
       resolve({
         port: typeof address === 'object' && address !== null ? address.port : 0,

@@ -159,7 +159,8 @@ async function networkDrivers(
   if (wanted === 'off') return []
   if (wanted === 'host' || (wanted === 'auto' && kind === 'cloud-hypervisor')) {
     const { createNetworkHostDriver } = await import('../drivers/network-host/driver.ts')
-    const options = { folder: join(stateDir, 'networks'), uplinkRange: config.uplink_range }
+    const folder = join(stateDir, 'networks')
+    const options = { folder, uplinkRange: config.uplink_range, warn }
     return [
       createNetworkHostDriver('network', options),
       createNetworkHostDriver('network-light', options),
@@ -182,7 +183,7 @@ async function zlogsDriver(
   return [createZlogsDriver({ logs, allowLocal: config.zlogs_allow_local })]
 }
 
-async function gatewayDrivers({ config }: DriverParts): Promise<readonly AnyDriver[]> {
+async function gatewayDrivers({ config, warn }: DriverParts): Promise<readonly AnyDriver[]> {
   const { gateway, public_config } = config
   const backEnd = gatewayBackEnd(config)
   if (!backEnd) return []
@@ -195,6 +196,7 @@ async function gatewayDrivers({ config }: DriverParts): Promise<readonly AnyDriv
     publicAddresses: () => publicOnes,
     allowLocal: gateway.allow_local,
     checkMs: config.sync_interval_s * 1000,
+    warn,
   })
   return [name, fqdn]
 }

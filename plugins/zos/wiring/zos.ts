@@ -175,7 +175,7 @@ async function build(context: ZosContext, stops: Stop[]): Promise<Omit<Zos, 'sto
 }
 
 function tell({ type, driver, probe }: BoardNews, { events, log }: ZosContext): void {
-  if (!probe.able) log.debug(`${type} is not offered by "${driver}": ${probe.reason}`)
+  if (!probe.able) log.info(`${type} is not offered by "${driver}": ${probe.reason}`)
   else if (probe.warning !== undefined) {
     events.append(`${type} by "${driver}": ${probe.warning}`, { level: 'warn' })
   } else log.debug(`${type} is offered by "${driver}"`)
