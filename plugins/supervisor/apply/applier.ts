@@ -59,6 +59,8 @@ export class Applier {
   readonly #watch: HandoverWatch
   readonly #abort = new AbortController()
   readonly #suspensions = new Set<object>()
+  /** Writes to the state folder: another supervisor may have it after {@link stop}. */
+  #forgetting: Promise<void> | undefined
   #started = false
   /** Why no plan could be made last. */
   #planProblem: string | undefined
@@ -153,6 +155,7 @@ export class Applier {
     for (const { operation } of lanes) operation?.fail(reason)
     await this.pulls.abort()
     await Promise.allSettled(lanes.map(({ busy }) => busy))
+    await this.#forgetting
     for (const lane of lanes) await lane.unlock()
   }
 
@@ -290,7 +293,9 @@ export class Applier {
       this.downloaded = false
       // An image that nobody waits for came in another way, or is not wanted any more.
       this.pulls.forgive()
-      this.#planning.forgetGone(target).catch((error) => this.note(messageOf(error), 'warn'))
+      this.#forgetting = this.#planning
+        .forgetGone(target)
+        .catch((error) => this.note(messageOf(error), 'warn'))
     }
     this.#arm()
     this.#options.onChange()
