@@ -142,6 +142,9 @@ export class Story {
   async end(): Promise<void> {
     this.#failures = []
     await this.#supervisor.stop()
+    // What an answer to a request still writes ends in a moment.
+    await Promise.allSettled(this.#open)
+    await this.#clock.pause(5)
     rmSync(this.#device.folder, { recursive: true, force: true })
   }
 
@@ -310,7 +313,8 @@ export class Story {
       return [...this.fake.boxes.values()].every(({ state }) => state !== 'restarting')
     }
     const begun = this.#clock.elapsed()
-    for (let quiet = 0; quiet < 4; ) {
+    // What ended by itself is looked at in a moment, and the answer takes a while.
+    for (let quiet = 0; quiet < 20; ) {
       if (this.#clock.elapsed() - begun > REST_MS) {
         assert.fail(`it never comes to rest: ${this.#describe()}`)
       }
