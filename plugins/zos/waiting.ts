@@ -16,11 +16,6 @@ export function sleep(ms: number, signal: AbortSignal | undefined): Promise<void
   })
 }
 
-/** Waits so long, or until the signal aborts. */
-export async function waitFor(ms: number, signal: AbortSignal): Promise<void> {
-  await sleep(ms, signal).catch(() => {})
-}
-
 /** A signal that aborts with another, or after a time. */
 export interface Limit {
   readonly signal: AbortSignal

@@ -1,4 +1,5 @@
 import * as v from 'valibot'
+import { pause } from '../pause.ts'
 import { type CallOptions, type EngineClient, filtersOf } from './client.ts'
 import { EngineError } from './error.ts'
 import { readJsonLines } from './json-lines.ts'
@@ -117,7 +118,7 @@ export async function followEvents(
 ): Promise<void> {
   const { onConnected, onEvent, onLost, signal, types } = options
   const { retryMs = 100, maxRetryMs = 5000 } = options
-  let pause = retryMs
+  let waits = retryMs
   while (!signal.aborted) {
     let callback: unknown
     const guarded = (call: () => void) => {
@@ -130,7 +131,7 @@ export async function followEvents(
     }
     try {
       const onOpen = () => {
-        pause = retryMs
+        waits = retryMs
         guarded(onConnected)
       }
       const events = engine.events.read({ signal, onOpen, ...(types ? { types } : {}) })
@@ -141,20 +142,7 @@ export async function followEvents(
       onLost(error)
     }
     // Not all at once, where many wait for one engine.
-    await sleep(pause * (0.5 + Math.random() / 2), signal)
-    pause = Math.min(pause * 2, maxRetryMs)
+    await pause(waits * (0.5 + Math.random() / 2), signal)
+    waits = Math.min(waits * 2, maxRetryMs)
   }
-}
-
-function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve()
-    const done = () => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', done)
-      resolve()
-    }
-    const timer = setTimeout(done, ms)
-    signal.addEventListener('abort', done)
-  })
 }

@@ -4,7 +4,7 @@ import { describe, test } from 'node:test'
 import fc from 'fast-check'
 import { type KmsClusterOptions, kmsCluster } from '../../plugins/kms/agent/kms-cluster.ts'
 import { kmsProblem } from '../../plugins/kms/agent/kms-problem.ts'
-import { backoffMs, pause } from '../../plugins/kms/agent/retry.ts'
+import { backoffMs } from '../../plugins/kms/agent/retry.ts'
 import {
   type KmsConnection,
   KmsError,
@@ -12,6 +12,7 @@ import {
 } from '../../plugins/kms/client/connection.ts'
 import { within } from '../../src/deadline.ts'
 import { ApiError } from '../../src/errors.ts'
+import { pause } from '../../src/pause.ts'
 
 const failed = (code: KmsErrorCode, refusal?: string, text: string = code) =>
   new KmsError(code, text, { refusal })

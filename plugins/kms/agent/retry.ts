@@ -13,17 +13,3 @@ export function backoffMs(failures: number, random: () => number = Math.random):
   const most = Math.min(MOST_MS, LEAST_MS * 2 ** Math.min(failures, 16))
   return LEAST_MS + random() * (most - LEAST_MS)
 }
-
-/** Waits, or until the signal aborts. */
-export function pause(ms: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve()
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer)
-      signal.removeEventListener('abort', done)
-      resolve()
-    }
-    const timer = setTimeout(done, ms)
-    signal.addEventListener('abort', done)
-  })
-}

@@ -1,5 +1,5 @@
+import { pause } from '../../../src/pause.ts'
 import type { AgentTools } from './agent.ts'
-import { pause } from './retry.ts'
 
 /**
  * What an agent works with outside of tests; what only a KMS needs is loaded for one.

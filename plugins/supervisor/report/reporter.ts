@@ -1,5 +1,5 @@
 import { messageOf } from '../../../src/errors.ts'
-import { pause } from '../apply/waiting.ts'
+import { pause } from '../../../src/pause.ts'
 import { retryAfterMs } from '../sources/http.ts'
 import { difference, type State } from './difference.ts'
 

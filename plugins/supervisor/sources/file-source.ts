@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { messageOf } from '../../../src/errors.ts'
 import { readTextFile } from '../../../src/files/text-file.ts'
-import { pause } from '../apply/waiting.ts'
+import { pause } from '../../../src/pause.ts'
 import { MAX_TARGET_BYTES, type SourceOptions, type TargetSource } from './source.ts'
 
 export interface FileSourceOptions extends SourceOptions {

@@ -1,5 +1,5 @@
 import { messageOf } from '../../../src/errors.ts'
-import { pause } from '../apply/waiting.ts'
+import { pause } from '../../../src/pause.ts'
 import { readBody, retryAfterMs } from './http.ts'
 import { MAX_TARGET_BYTES, type SourceOptions, type TargetSource } from './source.ts'
 

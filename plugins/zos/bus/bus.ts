@@ -1,5 +1,6 @@
+import { pause } from '../../../src/pause.ts'
 import { createService, type ServiceOptions } from '../rmb/service.ts'
-import { unlessAborted, waitFor } from '../waiting.ts'
+import { unlessAborted } from '../waiting.ts'
 import { readBusAddress } from './address.ts'
 import { createLinks } from './links.ts'
 import { readRequest, writeReply } from './message.ts'
@@ -77,7 +78,7 @@ export function createBus(options: BusOptions): Bus {
       if (stopping.aborted) return
       const keys = nextKeys()
       if (keys.length === 0) {
-        await waitFor(asideMs, stopping)
+        await pause(asideMs, stopping)
         continue
       }
       const link = await reader.get(stopping)
@@ -145,7 +146,7 @@ export function createBus(options: BusOptions): Bus {
     })
     while (clientId !== undefined && waiting && !signal.aborted) {
       const asked = replies.ask(['CLIENT', 'UNBLOCK', clientId], signal)
-      await Promise.race([over, asked.then(() => waitFor(UNBLOCK_MS, signal))])
+      await Promise.race([over, asked.then(() => pause(UNBLOCK_MS, signal))])
     }
     await unlessAborted(over, signal)
   }

@@ -1,7 +1,8 @@
 import { within } from '../../../src/deadline.ts'
 import { messageOf } from '../../../src/errors.ts'
+import { pause } from '../../../src/pause.ts'
 import type { Crash, Driver } from '../drivers/driver.ts'
-import { bounded, orAborted, waitFor } from '../waiting.ts'
+import { bounded, orAborted } from '../waiting.ts'
 import type { Room } from './room.ts'
 
 /**
@@ -60,7 +61,7 @@ export function watchDrivers(room: Room): Watching {
         if (signal.aborted) return
         log.warn(`Driver ${driver.name} of ${driver.type} cannot watch: ${messageOf(error)}`)
       }
-      await waitFor(times.disk, signal)
+      await pause(times.disk, signal)
     }
   })
   const all = Promise.allSettled(watches).then(() => undefined)

@@ -1,4 +1,4 @@
-import { waitFor } from '../waiting.ts'
+import { pause } from '../../../src/pause.ts'
 
 /** Pauses between attempts, each twice as long as the one before. */
 export interface Backoff {
@@ -19,7 +19,7 @@ export function createBackoff(firstMs: number, maxMs: number): Backoff {
       // Not all at once, where many wait for one server.
       const waited = ms * (0.5 + Math.random() / 2)
       ms = Math.min(ms * 2, maxMs)
-      await waitFor(waited, signal)
+      await pause(waited, signal)
     },
     reset() {
       ms = firstMs

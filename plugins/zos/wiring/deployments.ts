@@ -1,10 +1,11 @@
 import { messageOf } from '../../../src/errors.ts'
+import { pause } from '../../../src/pause.ts'
 import type { DriverBoard } from '../drivers/board.ts'
 import type { WorkloadType } from '../model.ts'
 import { createDeployments } from '../provision/create-deployments.ts'
 import type { Deployments } from '../provision/deployments.ts'
 import type { DeploymentsOptions } from '../provision/options.ts'
-import { limited, unlessAborted, waitFor } from '../waiting.ts'
+import { limited, unlessAborted } from '../waiting.ts'
 
 /** {@link Deployments} that begin again when the host becomes able to run more. */
 export interface RenewedDeployments extends Deployments {
@@ -75,7 +76,7 @@ export function renewedDeployments(
         await next.stop()
         options.log.error(`Cannot begin again with the deployments: ${messageOf(error)}`)
       }
-      await waitFor(againMs, signal)
+      await pause(againMs, signal)
     }
   }
   return {
