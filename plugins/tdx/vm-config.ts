@@ -1,4 +1,4 @@
-import { open } from 'node:fs/promises'
+import { readTextFile } from '../../src/files/text-file.ts'
 import type { Config } from './config.ts'
 
 /** It is part of every quote's answer. */
@@ -12,28 +12,5 @@ const MAX_BYTES = 64 * 1024
  */
 export async function readVmConfig(configured: Config['vm_config']): Promise<string> {
   if (typeof configured === 'string') return configured
-  const bytes = await readStart(configured.file, MAX_BYTES + 1)
-  if (bytes.length > MAX_BYTES) {
-    throw new RangeError(`Cannot read "${configured.file}": it is larger than ${MAX_BYTES} bytes`)
-  }
-  try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
-  } catch (cause) {
-    throw new TypeError(`Cannot read "${configured.file}": it is no UTF-8 text`, { cause })
-  }
-}
-
-async function readStart(path: string, length: number): Promise<Uint8Array> {
-  const file = await open(path, 'r')
-  try {
-    const bytes = new Uint8Array(length)
-    let filled = 0
-    for (;;) {
-      const { bytesRead } = await file.read(bytes, filled, length - filled)
-      filled += bytesRead
-      if (bytesRead === 0 || filled === length) return bytes.subarray(0, filled)
-    }
-  } finally {
-    await file.close()
-  }
+  return await readTextFile(configured.file, MAX_BYTES)
 }
