@@ -17,6 +17,7 @@ import {
   unlinkSync,
   writeFileSync,
 } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -255,6 +256,18 @@ test('apps wanted in any order never wait for each other for ever', async () => 
       inside--
     }
     await Promise.all(rounds.map((ids) => locks.withLocks(ids, {}, work)))
+  })
+})
+
+test('locks are given back though their files go in the same moment', async () => {
+  await withLocks(async ({ locks, problems, folder }) => {
+    for (let i = 0; i < 100; i++) {
+      const path = await folder(1, 'main')
+      const held = await locks.acquire([1])
+      const gone = NAMES.map((name) => rm(join(path, name), { force: true }))
+      await Promise.all([held.release(), ...gone])
+    }
+    assert.deepEqual(problems, [])
   })
 })
 

@@ -142,9 +142,6 @@ export class Story {
   async end(): Promise<void> {
     this.#failures = []
     await this.#supervisor.stop()
-    // What an answer to a request still writes ends in a moment.
-    await Promise.allSettled(this.#open)
-    await this.#clock.pause(5)
     rmSync(this.#device.folder, { recursive: true, force: true })
   }
 
@@ -310,6 +307,8 @@ export class Story {
       const { appState, updateFailed } = supervisor.status()
       if (appState !== 'applied') return false
       if (updateFailed && !supervisor.apps().some(isRolledBack)) return false
+      // Its locks are given back when an app is done already.
+      if (readdirSync(this.#device.lockRoot).some((name) => name.endsWith('.lock'))) return false
       return [...this.fake.boxes.values()].every(({ state }) => state !== 'restarting')
     }
     const begun = this.#clock.elapsed()

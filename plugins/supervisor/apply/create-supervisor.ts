@@ -142,6 +142,8 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
       await reporter?.stop()
       await applier.stop()
       await state.ended()
+      // Another supervisor may have the folder now.
+      await Promise.all([memory.close(), keeper.close()])
     },
 
     get revision() {

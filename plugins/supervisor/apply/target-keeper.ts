@@ -156,6 +156,11 @@ export class TargetKeeper {
     return run
   }
 
+  /** Afterwards no target is taken. */
+  close(): Promise<void> {
+    return this.#store.close()
+  }
+
   #adopt(force: boolean): void {
     const { source } = this
     const kept = source && this.#kept.get(source)

@@ -94,7 +94,8 @@ export async function forceFile(
  */
 export async function releaseFile({ path, mark, identity }: HeldFile): Promise<void> {
   const found = await look(path)
-  if (found && identityOf(found) === identity) await unlink(path)
+  // Its folder may go in the same moment, with the app.
+  if (found && identityOf(found) === identity) await rm(path, { force: true })
   await rm(mark, { force: true })
 }
 

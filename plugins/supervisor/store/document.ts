@@ -19,6 +19,7 @@ export class Document<Schema extends v.GenericSchema> {
   readonly #options: DocumentOptions<Schema>
   #running: Promise<void> | undefined
   #next: { readonly value: () => v.InferInput<Schema>; readonly done: Promise<void> } | undefined
+  #closed = false
 
   constructor(options: DocumentOptions<Schema>) {
     this.#options = options
@@ -52,7 +53,18 @@ export class Document<Schema extends v.GenericSchema> {
    *
    * @throws {SupervisorError} `STATE_NOT_STORED`; the old content stays.
    */
-  write(value: () => v.InferInput<Schema>): Promise<void> {
+  async write(value: () => v.InferInput<Schema>): Promise<void> {
+    if (this.#closed) throw notStored(this.#options.path, new Error('the supervisor has ended'))
+    await this.#queue(value)
+  }
+
+  /** Resolves when all is written; then somebody else may write the file, and nothing here does. */
+  async close(): Promise<void> {
+    this.#closed = true
+    await (this.#next?.done ?? this.#running)?.catch(() => undefined)
+  }
+
+  #queue(value: () => v.InferInput<Schema>): Promise<void> {
     if (this.#next) {
       const { done } = this.#next
       this.#next = { value, done }

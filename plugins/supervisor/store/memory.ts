@@ -66,6 +66,11 @@ export class Memory {
     for (const image of stored?.images ?? []) this.images.add(image)
   }
 
+  /** Afterwards nothing is written. */
+  close(): Promise<void> {
+    return this.#document.close()
+  }
+
   /** @param halt Undefined ends it. */
   async setHalt(key: string, halt: Halt | undefined): Promise<void> {
     const known = this.halts.get(key)

@@ -60,4 +60,9 @@ export class TargetStore<Source extends string> {
       ...(measured ? { measured: { digest: measured.digest, boot_id: measured.bootId } } : {}),
     }))
   }
+
+  /** Afterwards nothing is written. */
+  async close(): Promise<void> {
+    await Promise.all([...this.#documents.values()].map((document) => document.close()))
+  }
 }
