@@ -279,7 +279,10 @@ export class EngineState {
 
   #takeContainer({ action, id, attributes, timeMs }: EngineEvent): void {
     if (!CONTAINER_ACTIONS.test(action)) return
-    if (action === 'destroy') return this.forget(id)
+    if (action === 'destroy') {
+      this.forget(id)
+      return
+    }
     const foreign = ownerOf(attributes) === undefined && this.container(id) === undefined
     if (foreign && action !== 'create' && action !== 'rename') return
     this.#looks.after(id, timeMs, this.#signal)
