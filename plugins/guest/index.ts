@@ -61,8 +61,9 @@ const guest = definePlugin({
         if (config.measure_identity ?? (attestation.simulated && attestation.tdx !== undefined)) {
           await measureIdentity(attestation, identity)
         }
-        void facts.prepare()
+        facts.prepare()
       },
+      stop: () => facts.stop(),
     }
   },
 })

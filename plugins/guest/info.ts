@@ -5,8 +5,12 @@ import { deviceId, mrAggregated, nitroDeviceId, nitroImageHash } from '../../src
 import { pckOf } from '../../src/attest/tdx/pck.ts'
 import { parseQuote } from '../../src/attest/tdx/quote.ts'
 import type { Attester } from '../../src/attester/attester.ts'
+import { within } from '../../src/deadline.ts'
 import type { CallOptions, NsmDevice, TdxDevice, TdxRegisters } from '../../src/device/devices.ts'
 import type { Identity } from './identity.ts'
+
+/** A device that does not answer at all may not hold up the stop. */
+const SETTLE_MS = 2000
 
 /** What the machine adds to the application's identity; hex, empty where it cannot be known. */
 export interface MachineFacts {
@@ -27,6 +31,7 @@ export class MachineFactsReader {
   readonly #attester: Attester
   /** Of TDX, from a quote, which is slow; never changes while the VM runs. */
   #deviceId: Promise<string> | undefined
+  #preparing: Promise<void> | undefined
 
   constructor(attester: Attester) {
     this.#attester = attester
@@ -36,9 +41,14 @@ export class MachineFactsReader {
    * Finds out what takes a quote, a second or more on real machines, before anybody asks: clients
    * that look whether the agent is there wait for half a second.
    */
-  async prepare(): Promise<void> {
+  prepare(): void {
     const { tdx } = this.#attester
-    if (tdx) await this.#tdxDeviceId(tdx)
+    if (tdx) this.#preparing = this.#tdxDeviceId(tdx).then(() => {})
+  }
+
+  /** Waits a moment for the quote of {@link prepare}: its report entry would outlive the daemon. */
+  async stop(): Promise<void> {
+    await within(SETTLE_MS, this.#preparing, 'end').catch(() => {})
   }
 
   /** @throws {DeviceError | NsmError | QueueError} */

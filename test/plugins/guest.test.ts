@@ -3,9 +3,11 @@ import { createHash, randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import fc from 'fast-check'
+import { MachineFactsReader } from '../../plugins/guest/info.ts'
 import { readContainer, stripContainer, writeContainer } from '../../src/attest/container.ts'
 import { runtimeEventOf } from '../../src/attest/runtime-event.ts'
 import { parsePckExtension, pckChainOf } from '../../src/attest/tdx/pck.ts'
+import type { Attester } from '../../src/attester/attester.ts'
 import type { TdxDevice } from '../../src/device/devices.ts'
 import type { Fault } from '../../src/simulate/machine.ts'
 import { VERSION } from '../../src/version.ts'
@@ -336,3 +338,21 @@ async function quoteOf(host: GuestHost) {
   const [, answer] = await host.json('/prpc/Tappd.RawQuote', { report_data: '00'.repeat(64) })
   return accepted(bytesOf(answer.quote), host.machine.trust)
 }
+
+test('a stop waits for the quote of the start, which would leave its report entry', async () => {
+  let end: (error: Error) => void = () => undefined
+  const quote = new Promise<Uint8Array>((_resolve, reject) => {
+    end = reject
+  })
+  const tdx = { canQuote: true, quote: () => quote }
+  const facts = new MachineFactsReader({ tdx } as unknown as Attester)
+  facts.prepare()
+  let stopped = false
+  const stop = facts.stop().then(() => {
+    stopped = true
+  })
+  await new Promise((tick) => setTimeout(tick, 20))
+  assert.equal(stopped, false)
+  end(new Error('the device is busy'))
+  await stop
+})
